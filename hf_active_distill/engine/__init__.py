@@ -1,0 +1,1 @@
+"""Local inference on a transformers model: batched generation, log-probabilities, branch scoring."""

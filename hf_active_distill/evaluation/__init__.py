@@ -1,0 +1,1 @@
+"""Metrics, stopping rules and the random probe."""

@@ -1,0 +1,1 @@
+"""Which rows to ask about: strategies over student signals."""

@@ -1,0 +1,153 @@
+"""What a strategy is given and what it returns. NumPy only: no torch, no HTTP."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..records import Explanation, PoolRow
+
+
+@dataclass(frozen=True)
+class SignalRequest:
+    """
+    One thing a strategy wants to know of every candidate. `name` is a signal that
+    [`~hf_active_distill.students.Student`] can compute, `options` its parameters as sorted (key, value) pairs.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> SignalRequest:
+        return cls(name, tuple(sorted(options.items())))
+
+
+@dataclass
+class TokenSignal:
+    """
+    Signal `"tokens"`: the greedy explanation token by token. `logprobs[t]` is log p of the written token, `entropies[t]`
+    the entropy of the whole next-token distribution (nats), `step_of[t]` the 0-based step it belongs to, -1 outside.
+    """
+
+    logprobs: np.ndarray
+    entropies: np.ndarray
+    step_of: np.ndarray
+
+
+@dataclass
+class BoundarySignal:
+    """
+    Signal `"boundaries"` (options `removal`, `answers`, `distribution`): the student's answer with part of its steps.
+
+    With `removal="prefix"` position i = 0..n stands for the first i steps (0 is the bare question); with
+    `"leave_one_out"` position i = 0..n-1 for all steps but i and position n for the full explanation.
+
+    Args:
+        final_logprobs (`np.ndarray` of shape `(positions,)`): log p(final answer | question, those steps, cue).
+        answers (`list[str | None]` or `None`): Forced greedy answers, canonical; with `answers=True`.
+        distributions (`np.ndarray` or `None`): Over the row's `answer_choices`, or over the candidate answers seen at
+            any position where the set is open, shape `(positions, choices)`, rows sum to 1; with `distribution=True`.
+    """
+
+    final_logprobs: np.ndarray
+    answers: list[str | None] | None = None
+    distributions: np.ndarray | None = None
+
+
+@dataclass
+class ResampleSignal:
+    """
+    Signal `"resamples"` (options `samples`, `temperature`): at every step boundary the next step written again.
+
+    `steps[i]` are the re-sampled wordings of step i, `greedy[i]` the one that stands in the explanation.
+    """
+
+    greedy: list[str]
+    steps: list[list[str]]
+
+
+@dataclass
+class Candidate:
+    """
+    One scored row. `signals` maps each `SignalRequest` to its value: `TokenSignal`, `BoundarySignal`,
+    `ResampleSignal`, `list[Explanation]` for `"samples"` (options `k`, `temperature`), `float` for
+    `"self_confidence"`, 1-d array for `"embedding"`.
+    """
+
+    row: PoolRow
+    explanation: Explanation | None = None
+    signals: dict[SignalRequest, Any] = field(default_factory=dict)
+    cost: float | None = None
+
+    @property
+    def row_id(self) -> str:
+        return self.row.row_id
+
+
+@dataclass
+class SelectionContext:
+    """
+    Args:
+        candidates (`list[Candidate]`): In pool order.
+        n (`int`): How many to choose; never more than there are candidates.
+        generator (`np.random.Generator`): Seeded by (run seed, round): the only randomness a strategy may use.
+        round (`int`): 0-based.
+        answers_equal (`Callable`): The task's equality, for strategies that compare answers.
+        labelled_ids (`list[str]`): Rows annotated so far.
+    """
+
+    candidates: list[Candidate]
+    n: int
+    generator: np.random.Generator
+    round: int = 0
+    answers_equal: Any = None
+    labelled_ids: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SelectionResult:
+    """Chosen ids, best first; a score of every candidate (higher = ask sooner); a short reason for each choice."""
+
+    ids: list[str]
+    scores: dict[str, float]
+    reasons: dict[str, str]
+
+
+class SelectionStrategy(ABC):
+    """
+    Base of all strategies. Most only say what they need (`requests`) and how it becomes one number (`score`);
+    `select` then takes the best `n`, ties broken by `tie_breaker` and after that by the context's generator.
+    """
+
+    name: ClassVar[str]
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        """Signals to be computed for every candidate."""
+        return ()
+
+    @abstractmethod
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        """Higher means: ask the teacher sooner. NaN is not allowed."""
+
+    def tie_breaker(self, candidate: Candidate, context: SelectionContext) -> float:
+        """Second key among equal scores."""
+        return 0.0
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        """Chooses `context.n` candidates."""
+        scores = {c.row_id: float(self.score(c, context)) for c in context.candidates}
+        noise = context.generator.random(len(context.candidates))
+        order = sorted(
+            range(len(context.candidates)),
+            key=lambda i: (
+                -scores[context.candidates[i].row_id],
+                -self.tie_breaker(context.candidates[i], context),
+                noise[i],
+            ),
+        )
+        ids = [context.candidates[i].row_id for i in order[: context.n]]
+        return SelectionResult(ids, scores, {row_id: f"{self.name}={scores[row_id]:.4g}" for row_id in ids})

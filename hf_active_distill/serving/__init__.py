@@ -1,0 +1,1 @@
+"""The TGI-compatible teacher server for development."""

@@ -1,0 +1,1 @@
+"""What a student can be asked: explanations and the signals that strategies select by."""

@@ -1,0 +1,1 @@
+"""Tasks: prompts, steps, answers. Text only."""

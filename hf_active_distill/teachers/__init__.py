@@ -1,0 +1,1 @@
+"""One small protocol, many doors."""

@@ -1,0 +1,160 @@
+"""The teacher protocol: one request in, one reply or one named error out. No retries, no budget, no torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from ..records import Messages, Usage
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """
+    How a teacher shall answer. Servers differ in what they refuse (TGI: temperature 0, top_p 1.0): each door
+    translates.
+
+    Args:
+        max_new_tokens (`int`): Cap on generated tokens, hidden reasoning included.
+        temperature (`float`): 0 is greedy.
+        top_p (`float` or `None`): `None` or 1.0 leaves it out.
+        stop (`tuple[str, ...]`): Stop strings (TGI takes at most 4).
+        seed (`int` or `None`): Sampling seed, where the server takes one.
+        grammar (`dict` or `None`): `{"type": "json", "value": schema}` or `{"type": "regex", "value": pattern}`.
+        top_logprobs (`int` or `None`): Wanted top tokens at every position.
+        prefill_logprobs (`bool`): Wanted log-probabilities of the prompt's own tokens (`generate` only).
+        extra (`tuple`): Further server parameters as sorted (key, JSON value) pairs.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    grammar: dict[str, Any] | None = None
+    top_logprobs: int | None = None
+    prefill_logprobs: bool = False
+    extra: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class TeacherRequest:
+    """
+    One call: a chat (`messages`) or a plain continuation (`prompt`), never both.
+
+    `sample_index` tells k samples of one prompt apart, `attempt` a second try after an answer that could not be used;
+    both are part of the journal's key.
+    """
+
+    messages: tuple[tuple[tuple[str, str], ...], ...] | None = None
+    prompt: str | None = None
+    params: GenerationParams = field(default_factory=GenerationParams)
+    sample_index: int = 0
+    attempt: int = 0
+
+    @classmethod
+    def chat(cls, messages: Messages, params: GenerationParams, *, sample_index: int = 0, attempt: int = 0):
+        """A chat request from a list of `{"role", "content"}` messages."""
+        frozen = tuple(tuple((key, str(value)) for key, value in message.items()) for message in messages)
+        return cls(messages=frozen, params=params, sample_index=sample_index, attempt=attempt)
+
+    @classmethod
+    def generate(cls, prompt: str, params: GenerationParams, *, sample_index: int = 0, attempt: int = 0):
+        """A plain continuation of `prompt`."""
+        return cls(prompt=prompt, params=params, sample_index=sample_index, attempt=attempt)
+
+    @property
+    def kind(self) -> str:
+        return "generate" if self.messages is None else "chat"
+
+    def message_list(self) -> Messages:
+        """The messages as a list of dicts, the form that servers take."""
+        return [dict(message) for message in self.messages or ()]
+
+    def content(self) -> str:
+        """Canonical JSON of what is asked, without sample index and attempt."""
+        body = {"kind": self.kind, "messages": self.message_list() or None, "prompt": self.prompt}
+        return json.dumps({**body, "params": asdict(self.params)}, sort_keys=True, ensure_ascii=False)
+
+    def key(self, model: str, revision: str | None) -> str:
+        """Journal key: served model and revision, content, parameters, sample index, attempt."""
+        parts = json.dumps([model, revision, self.content(), self.sample_index, self.attempt], ensure_ascii=False)
+        return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass
+class TopToken:
+    """One alternative at one position. Log-probability in nats, `None` where the server sent null or NaN."""
+
+    text: str
+    logprob: float | None
+    token_id: int | None = None
+
+
+@dataclass
+class TeacherReply:
+    """
+    Args:
+        text (`str`): What the teacher wrote, thinking tags removed.
+        finish_reason (`str`): `"stop"` or `"length"`.
+        usage (`Usage`): As the server reports it; `estimated` where it does not.
+        reasoning (`str` or `None`): `reasoning_content`, or what stood inside thinking tags.
+        top_tokens (`list[list[TopToken]]` or `None`): Per generated position, where asked for and given.
+        prefill (`list[TopToken]` or `None`): The prompt's tokens with their log-probabilities.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    reasoning: str | None = None
+    top_tokens: list[list[TopToken]] | None = None
+    prefill: list[TopToken] | None = None
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """
+    What is known of the teacher behind a door. `None` is unknown.
+
+    Args:
+        model (`str`): Served model id: part of the journal's key.
+        revision (`str` or `None`): Its revision.
+        door (`str`): `"tgi"`, `"openai"`, `"local"`, `"replay"`, `"function"`.
+        max_input_tokens (`int` or `None`), max_total_tokens (`int` or `None`): The server's limits.
+        max_concurrency (`int` or `None`): Calls the server takes at once.
+        thinks (`bool` or `None`): Whether replies carry reasoning.
+    """
+
+    model: str
+    revision: str | None = None
+    door: str = "function"
+    max_input_tokens: int | None = None
+    max_total_tokens: int | None = None
+    max_concurrency: int | None = None
+    thinks: bool | None = None
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """
+    Whoever can answer. One call is one attempt: retries, budget, journal and concurrency belong to
+    [`~hf_active_distill.asking.Dispatcher`].
+    """
+
+    async def info(self) -> TeacherInfo:
+        """Facts about the server; raises a [`~errors.TeacherError`] that names the cure when it cannot be reached."""
+        ...
+
+    async def ask(self, request: TeacherRequest) -> TeacherReply:
+        """One attempt. Raises a subclass of [`~errors.TeacherError`] and nothing else."""
+        ...
+
+    async def count_tokens(self, request: TeacherRequest) -> int | None:
+        """Prompt tokens of a request by the server's own tokenizer, `None` where it cannot be asked."""
+        ...
+
+    async def aclose(self) -> None:
+        """Releases connections."""
+        ...

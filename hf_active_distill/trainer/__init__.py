@@ -1,0 +1,1 @@
+"""The trainer, its configuration and its callbacks."""
