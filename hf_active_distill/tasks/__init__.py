@@ -1,1 +1,24 @@
-"""Tasks: prompts, steps, answers. Text only."""
+"""What a task is: prompts, step splitting, answers. Text only."""
+
+from .base import StepSpan, Task, as_messages
+from .multiple_choice import MultipleChoiceTask
+from .reasoning import ReasoningTask
+from .registry import available_tasks, get_task, register_task
+from .rows import row_from_example
+from .steps import split_thinking
+from .yes_no import YesNoTask
+
+
+__all__ = [
+    "MultipleChoiceTask",
+    "ReasoningTask",
+    "StepSpan",
+    "Task",
+    "YesNoTask",
+    "as_messages",
+    "available_tasks",
+    "get_task",
+    "register_task",
+    "row_from_example",
+    "split_thinking",
+]

@@ -32,7 +32,7 @@ class Task:
 
     name: ClassVar[str] = "reasoning"
     #: Appended to a cut explanation to force an answer; what follows it is read by `read_forced_answer`.
-    answer_cue: ClassVar[str] = "\nThe answer is"
+    answer_cue = "\nThe answer is"
 
     system_prompt: str | None = None
     few_shot: list[tuple[str, str]] = field(default_factory=list)
