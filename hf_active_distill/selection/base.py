@@ -29,8 +29,9 @@ class SignalRequest:
 @dataclass
 class TokenSignal:
     """
-    Signal `"tokens"`: the greedy explanation token by token. `logprobs[t]` is log p of the written token, `entropies[t]`
-    the entropy of the whole next-token distribution (nats), `step_of[t]` the 0-based step it belongs to, -1 outside.
+    Signal `"tokens"`: the greedy explanation token by token. `logprobs[t]` is log p of the written token,
+    `entropies[t]` the entropy of the whole next-token distribution (nats), `step_of[t]` the 0-based step it belongs
+    to, -1 outside.
     """
 
     logprobs: np.ndarray

@@ -1,0 +1,137 @@
+"""Strategies over the token probabilities of the greedy explanation, and over what the student says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import Candidate, SelectionContext, SelectionStrategy, SignalRequest, TokenSignal
+from .options import AGGREGATES, aggregate_values, clean_logprobs, require_choice, signal_of
+from .registry import register_strategy
+
+
+TOKENS = SignalRequest.of("tokens")
+
+
+@register_strategy("max_entropy")
+@dataclass
+class MaxEntropy(SelectionStrategy):
+    r"""
+    Entropy of the next-token distributions along the greedy explanation y:
+
+        U = mean_t H_t,   H_t = - sum_v p(v | x, y_<t) log p(v | x, y_<t)
+
+    Entropy sampling (Shannon 1948; Settles and Craven, EMNLP 2008, "token entropy"); taking it over a generated
+    explanation is our reading of the baseline "Maximum Entropy" in arXiv 2402.13098.
+
+    Args:
+        aggregate (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"max"` or `"sum"` over the tokens.
+    """
+
+    name: ClassVar[str] = "max_entropy"
+    aggregate: str = "mean"
+
+    def __post_init__(self) -> None:
+        require_choice("aggregate", self.aggregate, AGGREGATES)
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return (TOKENS,)
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        tokens: TokenSignal | None = signal_of(candidate, TOKENS)
+        return 0.0 if tokens is None else aggregate_values(tokens.entropies, self.aggregate)
+
+
+@register_strategy("least_confidence")
+@dataclass
+class LeastConfidence(SelectionStrategy):
+    r"""
+    How unlikely the student finds its own greedy explanation y. By `over`:
+
+        "sequence":   U = - sum_t log p(y_t | x, y_<t)     (order of 1 - p(y | x), without its underflow)
+        "normalized": U = - mean_t log p(y_t | x, y_<t)
+        "token":      U = - min_t log p(y_t | x, y_<t)     (the least certain token)
+
+    "sequence" is least-confidence sampling for sequences (Culotta and McCallum, AAAI 2005); the other two are our
+    reading.
+
+    Args:
+        over (`str`, *optional*, defaults to `"sequence"`): `"sequence"`, `"normalized"` or `"token"`.
+    """
+
+    name: ClassVar[str] = "least_confidence"
+    over: str = "sequence"
+
+    def __post_init__(self) -> None:
+        require_choice("over", self.over, ("sequence", "normalized", "token"))
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return (TOKENS,)
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        tokens: TokenSignal | None = signal_of(candidate, TOKENS)
+        if tokens is None:
+            return 0.0
+        aggregate = {"sequence": "sum", "normalized": "mean", "token": "max"}[self.over]
+        return aggregate_values(-clean_logprobs(tokens.logprobs), aggregate)
+
+
+@register_strategy("step_entropy")
+@dataclass
+class StepEntropy(SelectionStrategy):
+    r"""
+    Token entropy gathered step by step, the tokens between and after the steps left out:
+
+        h_i = within_{t in step i} H_t,   U = aggregate_i h_i
+
+    Our reading: the same idea as EGSS (uncertainty that sits in steps), read off the explanation itself.
+
+    Args:
+        within (`str`, *optional*, defaults to `"max"`): `"mean"`, `"max"` or `"sum"` over the tokens of a step.
+        aggregate (`str`, *optional*, defaults to `"sum"`): `"mean"`, `"max"` or `"sum"` over the steps.
+    """
+
+    name: ClassVar[str] = "step_entropy"
+    within: str = "max"
+    aggregate: str = "sum"
+
+    def __post_init__(self) -> None:
+        require_choice("within", self.within, AGGREGATES)
+        require_choice("aggregate", self.aggregate, AGGREGATES)
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return (TOKENS,)
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        tokens: TokenSignal | None = signal_of(candidate, TOKENS)
+        if tokens is None:
+            return 0.0
+        steps = [index for index in np.unique(tokens.step_of) if index >= 0]
+        each = [aggregate_values(tokens.entropies[tokens.step_of == index], self.within) for index in steps]
+        return aggregate_values(np.array(each), self.aggregate)
+
+
+@register_strategy("self_confidence")
+@dataclass
+class SelfConfidence(SelectionStrategy):
+    r"""
+    What the student itself says of its answer: with c in [0, 1] the confidence that it states,
+
+        U = 1 - c
+
+    and U = 1/2 where it states none. The baseline "Self-Confidence" of arXiv 2402.13098 (the student is asked how
+    sure it is); how c is asked for and read is our reading.
+    """
+
+    name: ClassVar[str] = "self_confidence"
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return (SignalRequest.of("self_confidence"),)
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        stated = signal_of(candidate, self.requests()[0])
+        if stated is None or np.isnan(stated):
+            return 0.5
+        return 1.0 - float(np.clip(stated, 0.0, 1.0))

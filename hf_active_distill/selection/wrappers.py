@@ -1,0 +1,103 @@
+"""Around any strategy: fewer candidates, a share of random picks, and the check of what came back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import SelectionError
+from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest
+from .options import require_range
+from .registry import register_strategy
+
+
+@register_strategy("random")
+@dataclass
+class RandomSelection(SelectionStrategy):
+    """U = 0 for every row, so the seeded generator alone decides: each set of n rows is as likely as any other."""
+
+    name: ClassVar[str] = "random"
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        return 0.0
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        result = super().select(context)
+        return replace(result, reasons=dict.fromkeys(result.ids, "random"))
+
+
+@dataclass
+class RandomShare(SelectionStrategy):
+    """
+    Any strategy with a share of its rows picked at random: a guard against what the student gets wrong with
+    confidence, and an unbiased look at the pool. The picks come last and their reason is "random".
+
+    Args:
+        strategy (`SelectionStrategy`): Chooses the rest.
+        share (`float`): From 0 to 1. With n rows to choose, `round(share * n)` are picked at random (halves up) from
+            what the strategy left.
+    """
+
+    name: ClassVar[str] = "random_share"
+    strategy: SelectionStrategy
+    share: float
+
+    def __post_init__(self) -> None:
+        require_range("share", self.share, 0, 1)
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return self.strategy.requests()
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        return self.strategy.score(candidate, context)
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        n_random = int(np.floor(self.share * context.n + 0.5))
+        result = choose(self.strategy, replace(context, n=context.n - n_random))
+        chosen = set(result.ids)
+        rest = [candidate.row_id for candidate in context.candidates if candidate.row_id not in chosen]
+        picks = [rest[i] for i in context.generator.choice(len(rest), size=n_random, replace=False)] if rest else []
+        return SelectionResult(result.ids + picks, result.scores, {**result.reasons, **dict.fromkeys(picks, "random")})
+
+
+def draw_candidates(ids: Sequence[str], n: int | None, generator: np.random.Generator) -> list[str]:
+    """
+    The rows that are looked at in one round: `n` of `ids` at random, in the order of `ids`.
+
+    Args:
+        ids (`Sequence[str]`): What is left in the pool.
+        n (`int` or `None`): How many; `None` is all.
+        generator (`np.random.Generator`): Seeded by run and round.
+    """
+    if n is None or n >= len(ids):
+        return list(ids)
+    require_range("candidates_per_round", n, 1)
+    return [ids[i] for i in sorted(generator.choice(len(ids), size=n, replace=False))]
+
+
+def choose(strategy: SelectionStrategy, context: SelectionContext) -> SelectionResult:
+    """
+    Runs a strategy and checks its result: `n` different ids of candidates, a score of every candidate that is a
+    number, a reason for every choice. [`~errors.SelectionError`] says what is wrong.
+    """
+    result = strategy.select(context)
+    known = {candidate.row_id for candidate in context.candidates}
+    expected = min(context.n, len(known))
+    foreign = [row_id for row_id in result.ids if row_id not in known]
+    twice = [row_id for row_id, count in Counter(result.ids).items() if count > 1]
+    unscored = [row_id for row_id in known if np.isnan(result.scores.get(row_id, np.nan))]
+    if foreign:
+        problem = f"chose {foreign[0]!r}, which is no candidate"
+    elif twice:
+        problem = f"chose {twice[0]!r} more than once"
+    elif len(result.ids) != expected:
+        problem = f"chose {len(result.ids)} rows where {expected} were wanted"
+    elif unscored:
+        problem = f"gave no number as the score of {len(unscored)} candidates, {min(unscored)!r} among them"
+    else:
+        return replace(result, reasons={row_id: result.reasons.get(row_id, strategy.name) for row_id in result.ids})
+    raise SelectionError(f"Strategy {strategy!r} {problem}. Return different ids of the context's candidates.")
