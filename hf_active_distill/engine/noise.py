@@ -1,0 +1,22 @@
+"""Sampling noise that depends on what is sampled, not on when, where or beside what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+
+def keyed_uniforms(count: int, *key: int | str) -> np.ndarray:
+    """
+    Uniform numbers in [0, 1) that are a function of `key` alone: token t of a sample uses number t.
+
+    Args:
+        count (`int`):
+            How many. A longer draw begins with the shorter one.
+        key (`int` or `str`):
+            What tells this stream from all others, by custom (seed, round, row id, sample, purpose).
+    """
+    digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(count)
