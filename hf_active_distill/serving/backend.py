@@ -26,6 +26,8 @@ class ServingParams(GenerationParams):
         repetition_penalty (`float`): 1.0 leaves it out.
         frequency_penalty (`float`): 0.0 leaves it out.
         truncate (`int` or `None`): Keeps only the last tokens of the prompt.
+        fill_context (`bool`): No cap was given: write until the text ends or the context is full, whatever
+            `max_new_tokens` says.
         ignore_eos (`bool`): Writes on after the end-of-text token (for benchmarks).
     """
 
@@ -34,6 +36,7 @@ class ServingParams(GenerationParams):
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     truncate: int | None = None
+    fill_context: bool = False
     ignore_eos: bool = False
 
 
