@@ -121,10 +121,17 @@ class TeacherInfo:
     Args:
         model (`str`): Served model id: part of the journal's key.
         revision (`str` or `None`): Its revision.
-        door (`str`): `"tgi"`, `"openai"`, `"local"`, `"replay"`, `"function"`.
+        door (`str`): `"tgi"`, `"openai"`, `"hf-inference"`, `"local"`, `"replay"`, `"function"`.
         max_input_tokens (`int` or `None`), max_total_tokens (`int` or `None`): The server's limits.
         max_concurrency (`int` or `None`): Calls the server takes at once.
         thinks (`bool` or `None`): Whether replies carry reasoning.
+        server (`str` or `None`): Name and version of the serving software.
+        max_stop_sequences (`int` or `None`): Stop strings the server takes; the door cuts at the others itself.
+        max_top_tokens (`int` or `None`): Top tokens the server gives at a position.
+        supports_logprobs (`bool` or `None`): Whether top tokens come with log-probabilities.
+        supports_prefill_logprobs (`bool` or `None`): Whether the prompt's own log-probabilities can be had.
+        supports_grammar (`bool` or `None`): Whether replies can be bound to a grammar.
+        supports_seed (`bool` or `None`): Whether sampling can be repeated.
     """
 
     model: str
@@ -134,6 +141,13 @@ class TeacherInfo:
     max_total_tokens: int | None = None
     max_concurrency: int | None = None
     thinks: bool | None = None
+    server: str | None = None
+    max_stop_sequences: int | None = None
+    max_top_tokens: int | None = None
+    supports_logprobs: bool | None = None
+    supports_prefill_logprobs: bool | None = None
+    supports_grammar: bool | None = None
+    supports_seed: bool | None = None
 
 
 @runtime_checkable
