@@ -1,0 +1,80 @@
+"""What a world of made problems can be asked, and the list of worlds by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from ..errors import ConfigurationError
+from ..records import PoolRow
+
+
+#: A solution: its steps, one line of text each, and the final answer.
+Solution = tuple[list[str], str]
+
+
+@runtime_checkable
+class World(Protocol):
+    """
+    Problems made by code together with the knowledge of how they are solved.
+
+    A world is what a scripted teacher stands on: it solves, it judges a step whatever its wording and place in the
+    order, and it goes on from steps that somebody else wrote.
+    """
+
+    name: str
+
+    def problems(self, n: int, seed: int, split: str) -> list[PoolRow]:
+        """`n` different rows with a reference. Rows of two splits never share a question, whatever their seeds."""
+        ...
+
+    def solve(self, question: str) -> Solution:
+        """A full solution; [`~errors.DataError`] for a text that is no question of this world."""
+        ...
+
+    def check_step(self, question: str, previous_steps: Sequence[str], step: str) -> bool:
+        """Whether `step` is right and may stand after `previous_steps`, in any valid order of steps."""
+        ...
+
+    def continue_from(self, question: str, previous_steps: Sequence[str]) -> Solution:
+        """The steps that are still missing after `previous_steps`, and the answer."""
+        ...
+
+
+_WORLDS: dict[str, Callable[..., World]] = {}
+
+
+def register_world(name: str) -> Callable[[Callable[..., World]], Callable[..., World]]:
+    """
+    Puts a world (a class, or a function that returns one) under a name, as a decorator.
+
+    Args:
+        name (`str`): Name for [`get_world`]; an existing one is replaced.
+    """
+
+    def register(factory: Callable[..., World]) -> Callable[..., World]:
+        _WORLDS[name] = factory
+        return factory
+
+    return register
+
+
+def available_worlds() -> list[str]:
+    """Names that [`get_world`] knows, sorted."""
+    return sorted(_WORLDS)
+
+
+def get_world(name: str, **options: Any) -> World:
+    """
+    Makes a world by name.
+
+    Args:
+        name (`str`): One of [`available_worlds`].
+        options (`Any`): Passed to the world.
+    """
+    if name not in _WORLDS:
+        raise ConfigurationError(f"Unknown world {name!r}. Choose one of {', '.join(available_worlds())}.")
+    try:
+        return _WORLDS[name](**options)
+    except TypeError as error:
+        raise ConfigurationError(f"World {name!r} does not take these options: {error}.") from error
