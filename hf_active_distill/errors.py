@@ -116,5 +116,11 @@ class CheckpointError(ActiveDistillError):
     exit_code = EXIT_CHECKPOINT
 
 
+class TerminatedError(ActiveDistillError):
+    """SIGTERM arrived while rows were scored or the teacher was asked. Every answer is in the journal."""
+
+    exit_code = EXIT_TERMINATED
+
+
 class SelectionError(ActiveDistillError):
     """A strategy returned something else than ids of its candidates."""

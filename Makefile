@@ -1,0 +1,48 @@
+# Two commands do everything on a machine with Python 3.11 and nothing else: `make demo` and `make test`.
+# TORCH_INDEX=URL takes torch from another index, for example one that holds its CPU builds.
+
+PYTHON ?= python3
+VENV ?= .venv
+LEGACY_VENV ?= .venv-legacy
+TORCH_INDEX ?=
+TORCH := $(shell grep '^torch==' constraints/modern.txt)
+PIP_QUIET ?= -q
+WORKERS ?= 2
+# One thread a process: two busy processes that each take every core are far slower than two that share them.
+THREADS := OMP_NUM_THREADS=1
+
+.PHONY: demo test test-legacy quality bench clean
+
+demo: $(VENV)/.ready
+	$(THREADS) $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		recipes/elad.py --config recipes/configs/elad_quickstart.yaml $(ARGS)
+
+test: $(VENV)/.ready
+	$(THREADS) $(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-legacy: $(LEGACY_VENV)/.ready
+	$(THREADS) $(LEGACY_VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+quality: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.ready
+	$(THREADS) $(VENV)/bin/python benchmarks/egss.py
+	$(THREADS) $(VENV)/bin/python benchmarks/dispatcher.py
+
+$(VENV)/.ready: pyproject.toml constraints/modern.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) -c constraints/modern.txt -e ".[test,quality]"
+	touch $@
+
+$(LEGACY_VENV)/.ready: pyproject.toml constraints/legacy.txt
+	$(PYTHON) -m venv $(LEGACY_VENV)
+	$(LEGACY_VENV)/bin/python -m pip install $(PIP_QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(LEGACY_VENV)/bin/python -m pip install $(PIP_QUIET) -c constraints/legacy.txt -e ".[test,tgi]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(LEGACY_VENV) build dist *.egg-info

@@ -1,0 +1,96 @@
+"""The unlabelled rows, and their state as a fold over the finished rounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .errors import EmptyPoolError
+from .records import PoolRow, Prompt
+from .rounds import RoundRecord
+
+
+logger = logging.getLogger(__name__)
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """What makes two prompts the same row: text without outer or repeated blanks."""
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+    return " ".join(text.split())
+
+
+class Pool:
+    """
+    The rows that may still be asked about.
+
+    Args:
+        rows (`Sequence[PoolRow]`): All rows, in the order of the data set.
+        exclude (`Iterable[PoolRow]`, *optional*): Rows that must not be asked about: those of the evaluation set, and
+            the ones that are labelled already.
+        max_attempts (`int`, *optional*, defaults to `2`): Times a row may fail before it leaves the pool.
+
+    Attributes:
+        duplicates (`int`): Rows dropped because their prompt or id stood in the pool already.
+        excluded (`int`): Rows dropped because they stand in `exclude`.
+
+    Raises:
+        [`~errors.EmptyPoolError`]: When no row is left.
+    """
+
+    def __init__(self, rows: Sequence[PoolRow], *, exclude: Iterable[PoolRow] = (), max_attempts: int = 2):
+        if not rows:
+            raise EmptyPoolError("The pool is empty: `pool_dataset` must hold at least one row.")
+        self.max_attempts = max_attempts
+        self.rows: dict[str, PoolRow] = {}
+        self.annotated: set[str] = set()
+        self.failures: Counter[str] = Counter()
+        self.duplicates = self.excluded = 0
+        seen: set[str] = set()
+        barred = {prompt_key(row.prompt) for row in exclude}
+        for row in rows:
+            key = prompt_key(row.prompt)
+            if key in barred:
+                self.excluded += 1
+            elif key in seen or row.row_id in self.rows:
+                self.duplicates += 1
+            else:
+                seen.add(key)
+                self.rows[row.row_id] = row
+        if self.duplicates:
+            logger.warning("%d of %d pool rows are duplicates and were dropped.", self.duplicates, len(rows))
+        if self.excluded:
+            logger.warning(
+                "%d of %d pool rows stand in the evaluation or seed data and were taken out of the pool.",
+                self.excluded,
+                len(rows),
+            )
+        if not self.rows:
+            raise EmptyPoolError(
+                f"All {len(rows)} pool rows stand in the evaluation or seed data: give the pool other rows."
+            )
+
+    def available(self) -> list[str]:
+        """Ids that may be asked about, in pool order."""
+        return [
+            row_id
+            for row_id in self.rows
+            if row_id not in self.annotated and self.failures[row_id] < self.max_attempts
+        ]
+
+    def apply(self, record: RoundRecord) -> None:
+        """Folds a finished round in: annotated rows leave, failed ones return until their attempts are used up."""
+        for annotation in record.annotations:
+            if annotation.status == "ok":
+                self.annotated.add(annotation.row_id)
+            else:
+                self.failures[annotation.row_id] += 1
+
+    def fingerprint(self) -> str:
+        """A hash of the rows, to notice that a resumed run was given other data."""
+        digest = hashlib.sha256()
+        for row in self.rows.values():
+            digest.update(json.dumps([row.row_id, row.prompt], sort_keys=True, ensure_ascii=False).encode())
+        return digest.hexdigest()[:16]

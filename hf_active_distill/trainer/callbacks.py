@@ -1,0 +1,229 @@
+"""
+The events of a round, the callback that selects between epochs, and the ones that stop a run.
+
+The order of events in a round is: `on_epoch_begin` (select, ask, record: `on_selection_begin`, `on_annotation_end`),
+training, `on_epoch_end`, evaluation, `on_round_end`, checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from ..errors import CheckpointError
+from ..records import Annotation
+from ..rounds import RoundRecord
+from ..selection.base import SelectionContext, SelectionResult, SignalRequest
+from .config import ActiveDistillationConfig
+
+
+if TYPE_CHECKING:
+    from .trainer import ActiveDistillationTrainer
+
+
+@dataclass
+class SelectionEvent:
+    """
+    Before the pool is scored.
+
+    Args:
+        round (`int`): 0-based round.
+        available_ids (`list[str]`): Rows that may be chosen. A callback may remove ids from the list: they are left
+            alone in this round.
+    """
+
+    round: int
+    available_ids: list[str]
+
+
+@dataclass
+class AnnotationEvent:
+    """
+    After the teacher has answered, before the rows enter training.
+
+    Args:
+        record (`RoundRecord`): The round: what was chosen and why, and every annotation, failed ones included.
+    """
+
+    record: RoundRecord
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        return self.record.annotations
+
+
+@dataclass
+class RoundEndEvent:
+    """
+    A round is trained and evaluated.
+
+    Args:
+        record (`RoundRecord`): The round.
+        figures (`dict[str, Any]`): Its numbers: those of `RoundRecord.figures`, running totals, and what the
+            evaluation measured.
+        history (`list[dict[str, Any]]`): The figures of what came before, in order; the first has `round` -1 where the
+            run was evaluated at its start.
+        stop_reason (`str` or `None`): Why the run ends here, `None` if it goes on. A callback may set it to its own
+            word to stop the run.
+    """
+
+    record: RoundRecord
+    figures: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stop_reason: str | None = None
+
+
+class ActiveDistillationCallback(TrainerCallback):
+    """A `TrainerCallback` with the events of a round. Override what is wanted; every event gets `**kwargs`."""
+
+    def on_selection_begin(
+        self,
+        args: ActiveDistillationConfig,
+        state: TrainerState,
+        control: TrainerControl,
+        event: SelectionEvent,
+        **kwargs: Any,
+    ) -> None:
+        """Before the pool is scored."""
+
+    def on_annotation_end(
+        self,
+        args: ActiveDistillationConfig,
+        state: TrainerState,
+        control: TrainerControl,
+        event: AnnotationEvent,
+        **kwargs: Any,
+    ) -> None:
+        """After the teacher has answered, before the rows enter training. The round is on disk already."""
+
+    def on_round_end(
+        self,
+        args: ActiveDistillationConfig,
+        state: TrainerState,
+        control: TrainerControl,
+        event: RoundEndEvent,
+        **kwargs: Any,
+    ) -> None:
+        """When a round is trained and evaluated, before its checkpoint."""
+
+
+class SelectionCallback(ActiveDistillationCallback):
+    """
+    Runs a round's selection between two epochs. The trainer adds one by default; pass a subclass in `callbacks` to
+    replace it, for example with another `select`.
+    """
+
+    def __init__(self) -> None:
+        self._trainer: ActiveDistillationTrainer | None = None
+        self._held_back: tuple[bool, bool] = (False, False)
+        self._ending_round: int | None = None
+        self._at_start = False
+
+    @property
+    def trainer(self) -> ActiveDistillationTrainer:
+        if self._trainer is None:
+            raise RuntimeError("A SelectionCallback works only inside an ActiveDistillationTrainer.")
+        return self._trainer
+
+    def bind(self, trainer: ActiveDistillationTrainer) -> None:
+        """Called once by the trainer."""
+        self._trainer = trainer
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        """Signals to compute for every candidate."""
+        return self.trainer.strategy.requests()
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        """Chooses rows. With several processes this runs on the main one."""
+        return self.trainer.strategy.select(context)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._at_start = state.global_step == 0
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._at_start = False
+        trainer = self.trainer
+        round_index, steps_done = trainer.schedule.position(state.global_step)
+        trainer.restore_rounds(before=round_index)
+        if trainer.round_is_loaded(round_index):
+            return
+        if steps_done and not trainer.round_is_stored(round_index):
+            raise CheckpointError(
+                f"The checkpoint at step {state.global_step} lies inside round {round_index}, but "
+                f"{trainer.store.path(round_index)} does not exist. Resume from a checkpoint at the end of a round."
+            )
+        trainer.begin_round(round_index, self)
+        if steps_done == 0:
+            trainer.prepare_weights(round_index)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.terminating:
+            control.should_save = control.should_training_stop = True
+        if self.trainer.schedule.position(state.global_step)[1] == 0:
+            # A round's last step: what is due now happens at the end of the epoch, when the round is really over.
+            # A checkpoint written here would resume after the round's evaluation had been lost.
+            self._held_back = (control.should_evaluate, control.should_save)
+            control.should_evaluate = control.should_save = False
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        evaluate, save = self._held_back
+        self._held_back = (False, False)
+        round_index, steps_done = self.trainer.schedule.position(state.global_step)
+        if steps_done:
+            # The middle of a round: "epoch" strategies mean rounds.
+            control.should_evaluate = False
+            control.should_save = self.trainer.terminating
+            return
+        control.should_evaluate = control.should_evaluate or evaluate
+        control.should_save = control.should_save or save
+        self._ending_round = round_index - 1
+        if not control.should_evaluate:
+            self._finish(control, {})
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        if self._at_start:
+            self.trainer.record_baseline(metrics or {})
+        elif self._ending_round is not None:
+            self._finish(control, metrics or {})
+
+    def _finish(self, control: TrainerControl, metrics: dict[str, float]) -> None:
+        round_index, self._ending_round = self._ending_round, None
+        if round_index is not None and self.trainer.finish_round(round_index, metrics):
+            control.should_training_stop = True
+
+
+class StoppingCallback(ActiveDistillationCallback):
+    """
+    Ends the run after a round: when the budget is spent, the accuracy has stopped rising (`plateau_patience`), or the
+    teacher accepts enough of the student's steps on rows drawn at random (`transfer_threshold`).
+    """
+
+    def on_round_end(self, args, state, control, event, **kwargs):
+        event.stop_reason = event.stop_reason or event.record.stop_reason or self._reason(args, event)
+
+    def _reason(self, args: ActiveDistillationConfig, event: RoundEndEvent) -> str | None:
+        accept_rate = event.figures.get("probe_accept_rate")
+        if args.transfer_threshold is not None and accept_rate is not None and accept_rate >= args.transfer_threshold:
+            return "transfer"
+        figures = [*event.history, event.figures]
+        accuracies = [row["eval_accuracy"] for row in figures if row.get("eval_accuracy") is not None]
+        patience = args.plateau_patience
+        if patience is not None and len(accuracies) > patience:
+            best_before = max(accuracies[:-patience])
+            if max(accuracies[-patience:]) <= best_before + args.plateau_threshold:
+                return "plateau"
+        return None
+
+
+class MetricsFileCallback(ActiveDistillationCallback):
+    """Writes `metrics.jsonl` in `output_dir`: one line a round, rewritten as a whole so that it never holds a round
+    twice."""
+
+    def on_round_end(self, args, state, control, event, **kwargs):
+        if state.is_world_process_zero:
+            lines = "".join(json.dumps(row) + "\n" for row in [*event.history, event.figures])
+            (Path(args.output_dir) / "metrics.jsonl").write_text(lines, encoding="utf-8")

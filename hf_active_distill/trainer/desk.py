@@ -1,0 +1,63 @@
+"""From a configuration to a dispatcher: the teacher, the journal and the budget of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..asking import Budget, Dispatcher, Journal, Prices
+from ..errors import ConfigurationError
+from ..teachers import Teacher, load_teacher
+from .config import ActiveDistillationConfig
+
+
+RUN = "train"
+
+
+def open_dispatcher(
+    args: ActiveDistillationConfig, teacher: str | Teacher | Callable | None, token: str | None
+) -> Dispatcher:
+    """
+    Opens the journal, folds what was spent out of it, and makes sure that the teacher answers.
+
+    Raises:
+        [`~errors.ConfigurationError`]: When there is no teacher.
+        [`~errors.TeacherError`]: When it cannot be reached, before a single row is scored.
+        [`~errors.JournalError`]: When the journal cannot be written.
+    """
+    if teacher is None:
+        raise ConfigurationError(
+            "There is no teacher: pass `teacher='http://localhost:8080'` (a TGI endpoint), a Teacher object, or a "
+            "Python function."
+        )
+    options = {"token": token} if token is not None and isinstance(teacher, str) else {}
+    path = Path(args.journal_path) if args.journal_path else Path(args.output_dir) / "journal.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dispatcher = Dispatcher(
+        load_teacher(teacher, **options),
+        journal=Journal(path),
+        budget=make_budget(args),
+        max_concurrency=args.teacher_concurrency,
+        max_retries=args.teacher_max_retries,
+        request_timeout=args.teacher_timeout,
+        run=str(Path(args.output_dir).name) if args.journal_path else RUN,
+    )
+    try:
+        dispatcher.connect()
+    except BaseException:
+        dispatcher.close()
+        raise
+    return dispatcher
+
+
+def make_budget(args: ActiveDistillationConfig) -> Budget:
+    """The caps and prices of a configuration."""
+    prices = None
+    if args.teacher_input_price is not None and args.teacher_output_price is not None:
+        prices = Prices(input=args.teacher_input_price, output=args.teacher_output_price)
+    return Budget(
+        max_calls=args.max_teacher_calls,
+        max_tokens=args.max_teacher_tokens,
+        max_cost=args.max_teacher_cost,
+        prices=prices,
+    )

@@ -1,0 +1,162 @@
+"""One round up to training: score the pool, select, ask, record. Knows nothing of `Trainer`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from ..annotation.base import AnnotationItem, AnnotationMethod
+from ..asking import Dispatcher
+from ..errors import BudgetExhaustedError
+from ..pool import Pool
+from ..records import Annotation, Explanation, PoolRow
+from ..rounds import RoundRecord
+from ..selection import choose, draw_candidates
+from ..selection.base import Candidate, SelectionContext, SelectionResult, SignalRequest
+from ..students import Student
+from .config import ActiveDistillationConfig
+from .distributed import map_chunks, on_main_process
+from .schedule import derived_seed
+
+
+if TYPE_CHECKING:
+    from .callbacks import SelectionCallback
+
+logger = logging.getLogger(__name__)
+
+
+class RoundRunner:
+    """
+    Args:
+        args (`ActiveDistillationConfig`): Settings.
+        accelerator (`Accelerator`): Shares the scoring; the main process asks.
+        pool (`Pool`): What may be asked about.
+        method (`AnnotationMethod`): How to ask.
+        open_student (`Callable`): Gives a context in which the student can be asked.
+        dispatcher (`Dispatcher` or `None`): The main process's way to the teacher, `None` on the others.
+    """
+
+    def __init__(
+        self,
+        args: ActiveDistillationConfig,
+        accelerator: Accelerator,
+        pool: Pool,
+        method: AnnotationMethod,
+        open_student: Callable[[], AbstractContextManager[Student]],
+        dispatcher: Dispatcher | None,
+    ):
+        self.args = args
+        self.accelerator = accelerator
+        self.pool = pool
+        self.method = method
+        self.open_student = open_student
+        self.dispatcher = dispatcher
+
+    def run(
+        self, round_index: int, global_step: int, available: list[str], selector: SelectionCallback
+    ) -> RoundRecord:
+        """Selects and asks for one round. The same on every process."""
+        record = RoundRecord(round=round_index, global_step=global_step, available=len(available))
+        started = time.monotonic()
+        with self.open_student() as student:
+            result, explanations = self._choose(round_index, available, selector, student)
+        record.selected_ids = result.ids
+        record.scores = result.scores
+        record.reasons = result.reasons
+        record.random_ids = [row_id for row_id in result.ids if result.reasons.get(row_id) == "random"]
+        record.seconds["scoring"] = time.monotonic() - started
+        started = time.monotonic()
+        items = [
+            AnnotationItem(
+                self.pool.rows[row_id], explanations.get(row_id), round_index, self.pool.failures[row_id]
+            )
+            for row_id in result.ids
+        ]
+        outcomes = on_main_process(self.accelerator, lambda: self.ask(items))
+        record.seconds["asking"] = time.monotonic() - started
+        record.annotations = [outcome for outcome in outcomes if outcome is not None]
+        record.unfinished_ids = [
+            item.row.row_id for item, outcome in zip(items, outcomes, strict=True) if outcome is None
+        ]
+        if record.unfinished_ids:
+            record.stop_reason = "budget"
+        return record
+
+    def explain(self, student: Student, rows: Sequence[PoolRow], round_index: int, label: str) -> list[Explanation]:
+        """Greedy explanations of rows, shared over the processes."""
+        with self._bar(label, len(rows)) as bar:
+            return map_chunks(
+                self.accelerator,
+                rows,
+                self.args.per_device_scoring_batch_size,
+                lambda chunk: student.explain(chunk, round=round_index),
+                bar.update,
+            )
+
+    def ask(self, items: Sequence[AnnotationItem]) -> list[Annotation | None]:
+        """Asks the teacher about rows, all dialogues at once; `None` where the budget did not reach."""
+        dispatcher = self.dispatcher
+        if dispatcher is None:
+            raise RuntimeError("Only the main process talks to the teacher.")
+
+        async def annotate(item: AnnotationItem) -> Annotation:
+            ask = dispatcher.bind(row_id=item.row.row_id, round=item.round, kind=self.method.name)
+            annotation = await self.method.annotate(item, ask)
+            annotation.usage, annotation.cost = ask.usage, ask.cost
+            info = await dispatcher.info()
+            annotation.teacher, annotation.revision = info.model, info.revision
+            return annotation
+
+        outcomes = dispatcher.run_all(
+            items, annotate, progress=not self.args.disable_tqdm, description=f"asking ({self.method.name})"
+        )
+        return [None if isinstance(outcome, BudgetExhaustedError) else outcome for outcome in outcomes]
+
+    def _choose(
+        self, round_index: int, available: list[str], selector: SelectionCallback, student: Student
+    ) -> tuple[SelectionResult, dict[str, Explanation]]:
+        generator = np.random.default_rng(derived_seed(self.args.seed, "candidates", round_index))
+        wanted = self.args.resolved_candidates_per_round
+        ids = available if wanted is None else draw_candidates(available, wanted, generator)
+        rows = [self.pool.rows[row_id] for row_id in ids]
+        candidates = self._score(student, rows, selector.requests(), round_index)
+        context = SelectionContext(
+            candidates=candidates,
+            n=min(self.args.samples_per_round, len(candidates)),
+            generator=np.random.default_rng(derived_seed(self.args.seed, "selection", round_index)),
+            round=round_index,
+            answers_equal=student.task.answers_equal,
+            labelled_ids=sorted(self.pool.annotated),
+        )
+        result = on_main_process(self.accelerator, lambda: choose(selector, context))
+        explanations = {c.row_id: c.explanation for c in candidates if c.explanation is not None}
+        unexplained = [self.pool.rows[row_id] for row_id in result.ids if row_id not in explanations]
+        if self.method.needs_explanation and unexplained:
+            written = self.explain(student, unexplained, round_index, "explaining")
+            explanations |= {explanation.row_id: explanation for explanation in written}
+        return result, {row_id: explanations[row_id] for row_id in result.ids if row_id in explanations}
+
+    def _score(
+        self, student: Student, rows: list[PoolRow], requests: tuple[SignalRequest, ...], round_index: int
+    ) -> list[Candidate]:
+        if not requests:
+            return [Candidate(row=row) for row in rows]
+        with self._bar("scoring", len(rows)) as bar:
+            return map_chunks(
+                self.accelerator,
+                rows,
+                self.args.per_device_scoring_batch_size,
+                lambda chunk: student.candidates(chunk, requests, round=round_index),
+                bar.update,
+            )
+
+    def _bar(self, label: str, total: int) -> tqdm:
+        hidden = self.args.disable_tqdm or not self.accelerator.is_main_process
+        return tqdm(total=total, desc=label, disable=hidden, leave=False, unit="row")

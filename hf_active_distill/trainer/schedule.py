@@ -1,0 +1,168 @@
+"""
+How rounds, Trainer epochs and optimiser steps relate, and in which order a round's rows are shown.
+
+`Trainer` fixes the number of steps an epoch once, while a round's rows grow. So a *Trainer epoch* is a segment of
+constant length, as long as `num_train_epochs` passes over `samples_per_round` rows, and a round is as many segments as
+its planned rows need. Everything is known before the first teacher call, and every position in the run is a function
+of `global_step` alone: that is what makes resuming exact.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+
+def derived_seed(*parts: Any) -> int:
+    """A 63-bit seed from any printable parts, the same on every machine and process."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class RoundSchedule:
+    """
+    Args:
+        num_rounds (`int`): Planned rounds.
+        samples_per_round (`int`): Rows that each round adds.
+        seed_rows (`int`): Annotated rows at the start.
+        pool_size (`int`): Rows that can be added at all; the last round may be short.
+        passes (`float`): Passes over a round's rows.
+        batch_size (`int`): Rows of one optimiser step over all processes.
+    """
+
+    num_rounds: int
+    samples_per_round: int
+    seed_rows: int
+    pool_size: int
+    passes: float
+    batch_size: int
+
+    @property
+    def steps_per_segment(self) -> int:
+        """Optimiser steps of one Trainer epoch."""
+        return max(1, math.ceil(self.passes * min(self.samples_per_round, self.pool_size) / self.batch_size))
+
+    def planned_rows(self, round_index: int) -> int:
+        """Annotated rows at the end of asking in this round, if no row fails."""
+        return self.seed_rows + min((round_index + 1) * self.samples_per_round, self.pool_size)
+
+    def segments(self, round_index: int) -> int:
+        """Trainer epochs of a round: enough for `passes` over its planned rows."""
+        rows = self.planned_rows(round_index) * self.passes
+        return max(1, math.ceil(rows / (self.steps_per_segment * self.batch_size)))
+
+    @property
+    def first_segments(self) -> list[int]:
+        """First Trainer epoch of each round, and the total at the end."""
+        starts = [0]
+        for round_index in range(self.num_rounds):
+            starts.append(starts[-1] + self.segments(round_index))
+        return starts
+
+    @property
+    def total_steps(self) -> int:
+        return self.first_segments[-1] * self.steps_per_segment
+
+    def position(self, global_step: int) -> tuple[int, int]:
+        """(round, optimiser steps done in it) at `global_step`; a finished run is past the last round."""
+        starts = self.first_segments
+        segment = global_step // self.steps_per_segment
+        round_index = min(bisect.bisect_right(starts, segment) - 1, self.num_rounds)
+        return round_index, global_step - starts[round_index] * self.steps_per_segment
+
+    def round_steps(self, round_index: int) -> int:
+        """Optimiser steps of a round."""
+        return self.segments(round_index) * self.steps_per_segment
+
+
+class TrainingRows(Dataset):
+    """
+    The live training set: tokenised rows, appended in place when a round's answers arrive. `new_from` is the index of
+    the first row of the current round.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, list[int]]] = []
+        self.new_from = 0
+
+    def add_round(self, rows: list[dict[str, list[int]]]) -> None:
+        self.new_from = len(self.rows)
+        self.rows.extend(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.rows[index]
+
+
+class RoundSampler(Sampler[int]):
+    """
+    Yields a constant number of row indices a segment, out of an endless order that is a function of (seed, round,
+    pass, rows) only.
+
+    Args:
+        dataset (`TrainingRows`): Live rows.
+        schedule (`RoundSchedule`): Segment length.
+        seed (`int`): Data seed.
+        current_step (`Callable[[], int]`): Reads the `global_step` at which the segment starts. Read when an iterator
+            is made, which is after the round's rows have arrived.
+    """
+
+    def __init__(self, dataset: TrainingRows, schedule: RoundSchedule, seed: int, current_step: Callable[[], int]):
+        self.dataset = dataset
+        self.schedule = schedule
+        self.seed = seed
+        self.current_step = current_step
+
+    def __len__(self) -> int:
+        return self.schedule.steps_per_segment * self.schedule.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        round_index, steps_done = self.schedule.position(self.current_step())
+        # A resume inside a segment skips batches from the segment's start, so the order begins there.
+        segment = steps_done // self.schedule.steps_per_segment
+        order = self._order(round_index)
+        for _ in range(segment * len(self)):
+            next(order)
+        for _ in range(len(self)):
+            yield next(order)
+
+    def _order(self, round_index: int) -> Iterator[int]:
+        rows = len(self.dataset)
+        draws = self.schedule.segments(round_index) * len(self)
+        cycle = 0
+        while True:
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", round_index, cycle))
+            order = torch.randperm(rows, generator=generator).tolist()
+            if draws < rows:  # less than one pass: a round's own rows must not be missed
+                order.sort(key=lambda index: index < self.dataset.new_from)
+            yield from order
+            cycle += 1
+
+
+def restarting_lambda(schedule: RoundSchedule, make_base: Callable[[int], Callable[[int], float]]):
+    """
+    A learning-rate factor that runs a schedule of its own in every round.
+
+    Args:
+        schedule (`RoundSchedule`): Where rounds begin.
+        make_base (`Callable`): Gives the factor function of a schedule of that many steps.
+    """
+    bases = [make_base(schedule.round_steps(index)) for index in range(schedule.num_rounds)]
+
+    def factor(step: int) -> float:
+        round_index, steps_done = schedule.position(step)
+        if round_index >= schedule.num_rounds:
+            return bases[-1](schedule.round_steps(schedule.num_rounds - 1))
+        return bases[round_index](steps_done)
+
+    return factor

@@ -1,0 +1,634 @@
+"""`ActiveDistillationTrainer`: the glue between rounds and `transformers.Trainer`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    get_scheduler,
+)
+from transformers.trainer_utils import TrainOutput
+
+from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
+from ..asking import Dispatcher
+from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError, TerminatedError
+from ..evaluation import explanation_metrics, require_references
+from ..pool import Pool
+from ..records import Annotation, Explanation, PoolRow
+from ..rounds import RoundRecord, RoundStore
+from ..selection import RandomShare, SelectionStrategy, as_strategy
+from ..students import Student
+from ..tasks import Task, get_task
+from ..teachers import GenerationParams, Teacher
+from .callbacks import (
+    AnnotationEvent,
+    MetricsFileCallback,
+    RoundEndEvent,
+    SelectionCallback,
+    SelectionEvent,
+    StoppingCallback,
+)
+from .card import write_model_card
+from .checkpoint import read_state, resolve_checkpoint, write_state
+from .config import ActiveDistillationConfig
+from .desk import open_dispatcher
+from .distributed import on_main_process, raised_everywhere, whole_model
+from .plan import Plan, make_plan
+from .runner import RoundRunner
+from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_lambda
+from .setup import FormattingFunc, load_processing_class, load_student, read_rows, read_seed_annotations, warn_of_unused
+from .weights import FirstWeights
+
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+logger = logging.getLogger(__name__)
+
+
+class ActiveDistillationTrainer(Trainer):
+    """
+    Trainer for active distillation: in every round the student finds the rows it does not understand, the teacher is
+    asked about just those, and the student is trained on all answers so far.
+
+    A round is select, ask, record, train `num_train_epochs` passes, evaluate. `train()` is called once for all rounds.
+    How rounds relate to Trainer's epochs and steps is told in [`~trainer.schedule`].
+
+    Example:
+
+    ```python
+    from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
+
+    trainer = ActiveDistillationTrainer(
+        model="Qwen/Qwen3-0.6B",
+        args=ActiveDistillationConfig(output_dir="out", num_rounds=5, max_teacher_tokens=2_000_000),
+        pool_dataset=pool,
+        teacher="http://localhost:8080",
+    )
+    trainer.train()
+    ```
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`] or `PeftModel`):
+            The student: an id or folder for `AutoModelForCausalLM.from_pretrained`, or a model.
+        args ([`ActiveDistillationConfig`], *optional*):
+            Configuration. If `None`, a default one is used.
+        pool_dataset ([`~datasets.Dataset`] or sequence of dicts):
+            Unlabelled rows: a `"prompt"` (text or conversation), or one of the columns that
+            [`~tasks.row_from_example`] knows.
+        teacher (`str` or [`~teachers.Teacher`] or `Callable`):
+            An address for [`~teachers.load_teacher`] (a TGI URL, ...), a teacher, or a Python function.
+        data_collator (`Callable`, *optional*):
+            Makes batches of `input_ids`, `attention_mask` and `labels`. Defaults to
+            [`~transformers.DataCollatorForSeq2Seq`].
+        train_dataset ([`~datasets.Dataset`] or sequence of dicts, *optional*):
+            Seed annotations: prompt-completion rows that are trained on from the first round. None are needed.
+        eval_dataset ([`~datasets.Dataset`], sequence of dicts, or a `dict` of these, *optional*):
+            Rows with reference answers. They are taken out of the pool.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            The student's tokenizer. If `None`, it is loaded from the model's name.
+        task (`str` or [`~tasks.Task`], *optional*):
+            How prompts, steps and answers look. Defaults to `args.task`.
+        selection ([`~selection.SelectionStrategy`] or `Callable`, *optional*):
+            A strategy object, instead of `args.selection`.
+        annotation ([`~annotation.AnnotationMethod`], *optional*):
+            A method object, instead of `args.annotation`.
+        compute_loss_func (`Callable`, *optional*):
+            As in [`~transformers.Trainer`].
+        compute_metrics (`Callable[[list[PoolRow], list[Explanation]], dict[str, float]]`, *optional*):
+            Further metrics of an evaluation, beside those of [`~evaluation.explanation_metrics`].
+        callbacks (`list[TrainerCallback]`, *optional*):
+            Any callbacks; those derived from [`~trainer.ActiveDistillationCallback`] get a round's events, and a
+            [`~trainer.SelectionCallback`] among them replaces the default one.
+        optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics (*optional*):
+            As in [`~transformers.Trainer`].
+        quantization_config (*optional*):
+            Quantisation of the student, when it is loaded here.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Adapter to train instead of all weights.
+        formatting_func (`Callable`, *optional*):
+            Makes the prompt of a pool or evaluation example: text or a conversation.
+    """
+
+    _tag_names = ["hf_active_distill", "active-distillation"]
+    _name = "Active Distillation"
+    _paper = {
+        "title": "ELAD: Explanation-Guided Large Language Models Active Distillation",
+        "id": "2402.13098",
+        "citation": "Zhang et al., Findings of the Association for Computational Linguistics: ACL 2024",
+    }
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: ActiveDistillationConfig | None = None,
+        pool_dataset: Dataset | Sequence[Mapping[str, Any]] | None = None,
+        teacher: str | Teacher | Callable | None = None,
+        data_collator: Callable | None = None,
+        train_dataset: Dataset | Sequence[Mapping[str, Any]] | None = None,
+        eval_dataset: Dataset | Sequence[Mapping[str, Any]] | dict[str, Any] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        task: str | Task | None = None,
+        selection: SelectionStrategy | Callable | None = None,
+        annotation: AnnotationMethod | None = None,
+        compute_loss_func: Callable | None = None,
+        compute_metrics: Callable[[list[PoolRow], list[Explanation]], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable | None = None,
+        quantization_config: Any = None,
+        peft_config: PeftConfig | None = None,
+        formatting_func: FormattingFunc | None = None,
+    ):
+        args = args or ActiveDistillationConfig(output_dir="active-distillation")
+        if pool_dataset is None:
+            raise ConfigurationError("`pool_dataset` is missing: pass the unlabelled rows that may be asked about.")
+        self.task = task if isinstance(task, Task) else get_task(task or args.task, **(args.task_kwargs or {}))
+        self._read_data(args, pool_dataset, train_dataset, eval_dataset, formatting_func)
+        self.strategy = self._make_strategy(args, selection)
+        self.method = annotation or get_annotation(args.annotation, self.task, _annotation_settings(args))
+        self._teacher = teacher
+        # The token leaves the configuration, which is pickled into every checkpoint.
+        self._teacher_token, args.teacher_token = args.teacher_token, None
+        self._dispatcher: Dispatcher | None = None
+        self._extra_metrics = compute_metrics
+        student = load_student(model, args, peft_config, quantization_config)
+        processing_class = load_processing_class(processing_class, student, args)
+        collator = data_collator or DataCollatorForSeq2Seq(
+            processing_class, label_pad_token_id=-100, pad_to_multiple_of=args.pad_to_multiple_of
+        )
+        self.training_rows = TrainingRows()
+        self.records: dict[int, RoundRecord] = {}
+        self.stop_reason: str | None = None
+        self._termination = threading.Event()
+        own_callbacks, callbacks = self._arrange_callbacks(callbacks)
+        super().__init__(
+            model=student,
+            args=args,
+            data_collator=collator,
+            train_dataset=self.training_rows,
+            eval_dataset=self.eval_rows,
+            processing_class=processing_class,
+            compute_loss_func=compute_loss_func,
+            callbacks=own_callbacks + callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        if hasattr(self.model, "add_model_tags"):
+            self.model.add_model_tags(self._tag_names)
+        self.store = RoundStore(args.output_dir)
+        self.first_weights = FirstWeights(Path(args.output_dir) / "first_weights.safetensors")
+        self.schedule = RoundSchedule(
+            num_rounds=args.num_rounds,
+            samples_per_round=args.samples_per_round,
+            seed_rows=len(self.seed_annotations),
+            pool_size=len(self.pool.rows),
+            passes=args.num_train_epochs,
+            batch_size=self.get_total_train_batch_size(args),
+        )
+        self._loader_generator = torch.Generator()
+
+    # ------------------------------------------------------------------ setting up
+
+    def _read_data(self, args, pool_dataset, train_dataset, eval_dataset, formatting_func) -> None:
+        pool_rows = read_rows(pool_dataset, "pool_dataset", formatting_func)
+        self.seed_annotations = read_seed_annotations(train_dataset, self.task) if train_dataset is not None else []
+        if isinstance(eval_dataset, dict):
+            self.eval_rows: Any = {
+                name: read_rows(part, f"eval_dataset['{name}']", formatting_func) for name, part in eval_dataset.items()
+            }
+        else:
+            self.eval_rows = None if eval_dataset is None else read_rows(eval_dataset, "eval_dataset", formatting_func)
+        for rows in self._eval_parts().values():
+            if not args.eval_with_teacher:
+                require_references(rows, sorted({name for row in rows for name in ("prompt", *row.columns)}))
+        if self.eval_rows is None:
+            args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
+        barred = [row for rows in self._eval_parts().values() for row in rows]
+        barred += [PoolRow(row_id=a.row_id, prompt=a.prompt) for a in self.seed_annotations]
+        self.pool = Pool(pool_rows, exclude=barred, max_attempts=args.max_attempts_per_row)
+        warn_of_unused(args, len(self.pool.rows))
+
+    def _eval_parts(self) -> dict[str, list[PoolRow]]:
+        if self.eval_rows is None:
+            return {}
+        return self.eval_rows if isinstance(self.eval_rows, dict) else {"": self.eval_rows}
+
+    @staticmethod
+    def _make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
+        strategy = as_strategy(selection or args.selection, **(args.selection_kwargs or {}))
+        return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
+
+    def _arrange_callbacks(self, callbacks: list[TrainerCallback] | None):
+        callbacks = list(callbacks or [])
+        selectors = [callback for callback in callbacks if isinstance(callback, SelectionCallback)]
+        if len(selectors) > 1:
+            raise ConfigurationError("More than one `SelectionCallback` was passed: a round is selected once.")
+        selector = selectors[0] if selectors else SelectionCallback()
+        selector.bind(self)
+        rest = [callback for callback in callbacks if callback is not selector]
+        return [StoppingCallback(), selector, MetricsFileCallback()], rest
+
+    # ------------------------------------------------------------------ Trainer's hooks
+
+    def get_train_dataloader(self):
+        loader = super().get_train_dataloader()
+        # Making an iterator draws a seed: from a generator of its own, so that the global state stays as it was.
+        getattr(loader, "base_dataloader", loader).generator = self._loader_generator
+        return loader
+
+    def _get_train_sampler(self, train_dataset=None):
+        return RoundSampler(
+            self.training_rows, self.schedule, self.args.data_seed or self.args.seed, lambda: self.state.global_step
+        )
+
+    def num_examples(self, dataloader) -> int:
+        """Rows of one Trainer epoch, which the growing training set does not tell."""
+        return self.schedule.steps_per_segment * self.schedule.batch_size
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """With `round_start="restart"` every round gets a schedule of its own."""
+        if self.args.round_start != "restart" or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def base(steps: int) -> Callable[[int], float]:
+            scheduler = get_scheduler(
+                self.args.lr_scheduler_type,
+                optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+                num_warmup_steps=self.args.get_warmup_steps(steps),
+                num_training_steps=steps,
+                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+            )
+            return scheduler.lr_lambdas[0]
+
+        factor = restarting_lambda(self.schedule, base)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _save_checkpoint(self, model, trial):
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            state = {"stop_reason": self.stop_reason, "global_step": self.state.global_step, "caps": self._caps()}
+            write_state(folder, {**state, "rounds": len(self.records)})
+        super()._save_checkpoint(model, trial)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """
+        The student explains and answers the evaluation rows; answers are compared by the task.
+
+        Args:
+            eval_dataset (*optional*): Other rows, or a `dict` of them. Defaults to the trainer's own.
+            metric_key_prefix (`str`, *optional*, defaults to `"eval"`): Put before every metric's name.
+
+        Returns:
+            `dict[str, float]`: See [`~evaluation.explanation_metrics`].
+        """
+        if eval_dataset is None:
+            eval_dataset = self.eval_rows
+        if eval_dataset is None:
+            raise ConfigurationError("There is nothing to evaluate on: pass `eval_dataset`.")
+        if isinstance(eval_dataset, dict):
+            metrics: dict[str, float] = {}
+            for name, part in eval_dataset.items():
+                metrics |= self._measure(part, f"{metric_key_prefix}_{name}")
+        else:
+            metrics = self._measure(eval_dataset, metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
+        rows = list(dataset) if isinstance(dataset[0], PoolRow) else read_rows(dataset, "eval_dataset")
+        rows = [row for row in rows if row.reference is not None or not self.args.eval_with_teacher]
+        require_references(rows, sorted({name for row in rows for name in row.columns}))
+        with self.open_student() as student:
+            explanations = self._runner().explain(student, rows, self.state.global_step, "evaluating")
+        metrics = explanation_metrics(self.task, rows, explanations, prefix)
+        if self._extra_metrics is not None:
+            metrics |= {f"{prefix}_{key}": value for key, value in self._extra_metrics(rows, explanations).items()}
+        return metrics
+
+    # ------------------------------------------------------------------ the run
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """
+        Runs all rounds.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                `True` goes on from the last complete checkpoint in `output_dir`; where a run was stopped before its
+                first one, from the rounds and answers that stand on the disk. Or a checkpoint's folder.
+
+        Returns:
+            [`~transformers.trainer_utils.TrainOutput`]. Why the run ended is in `trainer.stop_reason`: `"rounds"`,
+            `"budget"`, `"plateau"`, `"transfer"`, `"terminated"`, or a callback's own word.
+        """
+        checkpoint = resolve_checkpoint(
+            self.args.output_dir, resume_from_checkpoint, only_model=self.args.save_only_model
+        )
+        resuming = resume_from_checkpoint not in (None, False, "false", "False")
+        raised_everywhere(self.accelerator, lambda: self._claim_output(resuming))
+        self._reset_run()
+        with self._terminating_cleanly(), self._teacher_at_hand(), self._fixed_arguments(checkpoint):
+            self._answer_evaluation_rows()
+            if self.args.round_start == "restart":
+                self.first_weights.capture(
+                    self.accelerator.unwrap_model(self.model),
+                    from_disk=checkpoint is not None,
+                    write=self.accelerator.is_main_process,
+                )
+            output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
+            self.restore_rounds(before=self.schedule.position(self.state.global_step)[0])
+        if self._termination.is_set():
+            self.stop_reason = "terminated"
+        return output
+
+    def _claim_output(self, resuming: bool) -> None:
+        if self.accelerator.is_main_process:
+            self.store.begin(self.run_settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
+
+    def _reset_run(self) -> None:
+        self._termination.clear()
+        self.records, self.stop_reason = {}, None
+        self.pool.annotated.clear()
+        self.pool.failures.clear()
+        self.training_rows.rows.clear()
+        self.training_rows.add_round(self._tokenise(self.seed_annotations))
+
+    def run_settings(self) -> dict[str, Any]:
+        """What the run is, without secrets: kept with its rounds and compared on resume."""
+        names = [
+            "annotation",
+            "annotation_kwargs",
+            "candidates_per_round",
+            "eval_with_teacher",
+            "keep_thinking",
+            "learning_rate",
+            "max_new_tokens",
+            "num_rounds",
+            "num_train_epochs",
+            "random_share",
+            "round_start",
+            "samples_per_round",
+            "seed",
+            "selection",
+            "selection_kwargs",
+            "task",
+            "task_kwargs",
+        ]
+        return {name: getattr(self.args, name) for name in names} | {"pool": self.pool.fingerprint()}
+
+    @contextlib.contextmanager
+    def _teacher_at_hand(self) -> Iterator[None]:
+        def open_it() -> None:
+            if self.accelerator.is_main_process:
+                self._dispatcher = open_dispatcher(self.args, self._teacher, self._teacher_token)
+
+        raised_everywhere(self.accelerator, open_it)
+        try:
+            yield
+        finally:
+            if self._dispatcher is not None:
+                self._dispatcher.close()
+                self._dispatcher = None
+
+    @contextlib.contextmanager
+    def _fixed_arguments(self, checkpoint: str | None) -> Iterator[None]:
+        """Tells Trainer how many steps all rounds have; a resumed run is not evaluated at its start again."""
+        args = self.args
+        before = args.max_steps, args.eval_on_start
+        total = self.schedule.total_steps
+        state = read_state(checkpoint) if checkpoint else {}
+        if self._stays_stopped(state):
+            self.stop_reason = state["stop_reason"]
+            logger.warning("The run has ended already (%s): nothing is left to do.", self.stop_reason)
+            total = state["global_step"]
+        args.max_steps = min(total, args.max_steps) if args.max_steps > 0 else total
+        args.eval_on_start = args.eval_on_start and checkpoint is None
+        try:
+            yield
+        finally:
+            args.max_steps, args.eval_on_start = before
+
+    def _stays_stopped(self, state: dict[str, Any]) -> bool:
+        """Whether a resumed run had stopped for good: a spent budget can be raised, more rounds can be asked for."""
+        reason = state.get("stop_reason")
+        if reason == "budget":
+            return state.get("caps") == self._caps()
+        return reason not in (None, "rounds")
+
+    def _caps(self) -> list[float | None]:
+        return [self.args.max_teacher_calls, self.args.max_teacher_tokens, self.args.max_teacher_cost]
+
+    @contextlib.contextmanager
+    def _terminating_cleanly(self) -> Iterator[None]:
+        """SIGTERM saves a checkpoint after the step in hand, or lets the calls in flight land."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_sigterm(signum, frame):
+            self._termination.set()
+            if self._dispatcher is not None:
+                self._dispatcher.stop()
+
+        before = signal.signal(signal.SIGTERM, on_sigterm)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def agreed_to_terminate(self) -> bool:
+        """Whether any process got a SIGTERM; every process must ask at the same time."""
+        if self.accelerator.num_processes == 1:
+            return self._termination.is_set()
+        flag = torch.tensor(float(self._termination.is_set()), device=self.accelerator.device)
+        if self.accelerator.reduce(flag, "sum").item():
+            self._termination.set()
+        return self._termination.is_set()
+
+    # ------------------------------------------------------------------ a round, step by step
+
+    def round_is_loaded(self, round_index: int) -> bool:
+        return round_index in self.records
+
+    def round_is_stored(self, round_index: int) -> bool:
+        """Whether the round was selected and asked in an earlier process."""
+        return on_main_process(self.accelerator, lambda: self.store.has(round_index))
+
+    def restore_rounds(self, before: int) -> None:
+        """Takes over the rounds that an earlier process finished."""
+        for index in range(before):
+            if index not in self.records:
+                self._adopt(on_main_process(self.accelerator, lambda index=index: self.store.read(index)))
+
+    def begin_round(self, round_index: int, selector: SelectionCallback) -> None:
+        """Score, select, ask, record; a round that stands on the disk already is taken as it is."""
+        if self.round_is_stored(round_index):
+            record = on_main_process(self.accelerator, lambda: self.store.read(round_index))
+        else:
+            record = self._run_round(round_index, selector)
+            on_main_process(self.accelerator, lambda: self.store.write(record))
+        self._adopt(record)
+        self._fire("on_annotation_end", AnnotationEvent(record))
+        self._require_rows(record)
+        self._loader_generator.manual_seed(derived_seed(self.args.seed, "loader", round_index))
+
+    def _run_round(self, round_index: int, selector: SelectionCallback) -> RoundRecord:
+        event = SelectionEvent(round_index, self.pool.available())
+        self._fire("on_selection_begin", event)
+        step = self.state.global_step
+        if not event.available_ids:
+            logger.warning("Round %d: no row is left in the pool; training goes on with those there are.", round_index)
+            return RoundRecord(round=round_index, global_step=step)
+        record = self._runner().run(round_index, step, event.available_ids, selector)
+        self._stop_here_if_terminated()
+        return record
+
+    def _runner(self) -> RoundRunner:
+        return RoundRunner(
+            self.args, self.accelerator, self.pool, self.method, self.open_student, self._dispatcher
+        )
+
+    def _adopt(self, record: RoundRecord) -> None:
+        self.pool.apply(record)
+        self.records[record.round] = record
+        self.training_rows.add_round(self._tokenise(record.succeeded))
+
+    def _require_rows(self, record: RoundRecord) -> None:
+        """The first round may not begin with nothing to train on."""
+        if len(self.training_rows):
+            return
+        if record.unfinished_ids:
+            raise BudgetExhaustedError(
+                "The budget does not reach for a single row: raise `max_teacher_tokens` (or calls, or cost), or lower "
+                "`teacher_max_new_tokens`, which every call must be able to pay for. `trainer.plan()` shows the figures."
+            )
+        reasons = sorted({annotation.reason or "unknown" for annotation in record.annotations})
+        raise TeacherError(
+            f"None of {len(record.annotations)} annotated rows can be trained on ({', '.join(reasons)}). Look at "
+            f"{self.store.path(record.round) / 'annotations.jsonl'}: is the teacher able to follow the prompts, and "
+            "is `teacher_max_new_tokens` large enough?"
+        )
+
+    def prepare_weights(self, round_index: int) -> None:
+        """`round_start="restart"`: first weights and a fresh optimiser for every round after the first."""
+        if self.args.round_start == "restart" and round_index:
+            self.first_weights.restore(self.accelerator.unwrap_model(self.model))
+            self.optimizer.state.clear()
+
+    def record_baseline(self, metrics: dict[str, float]) -> None:
+        """Keeps what the student could do before the first round."""
+        if self.accelerator.is_main_process:
+            self.store.write_baseline({"round": -1, "step": 0, "total_teacher_tokens": 0, **metrics})
+
+    def finish_round(self, round_index: int, metrics: dict[str, float]) -> bool:
+        """Sums a round up when it is trained and evaluated. Returns whether the run ends here."""
+        record = self.records[round_index]
+        history = on_main_process(self.accelerator, lambda: self.store.history(round_index))
+        figures = {**record.figures(), "step": self.state.global_step, **self._totals(), **metrics}
+        event = RoundEndEvent(record, figures, history)
+        self._fire("on_round_end", event)
+        last = round_index == self.schedule.num_rounds - 1
+        self.stop_reason = event.stop_reason or ("rounds" if last else None)
+        figures["stop_reason"] = self.stop_reason
+        on_main_process(self.accelerator, lambda: self.store.write_metrics(round_index, figures))
+        numbers = {key: value for key, value in figures.items() if isinstance(value, (int, float)) and key not in metrics}
+        self.log({f"round/{key}": float(value) for key, value in numbers.items()})
+        return self.stop_reason is not None
+
+    def _totals(self) -> dict[str, Any]:
+        usages = [record.usage for record in self.records.values()]
+        return {
+            "total_teacher_tokens": sum(usage.total_tokens for usage in usages),
+            "total_teacher_calls": sum(usage.calls for usage in usages),
+            "total_annotated": len(self.pool.annotated),
+            "train_rows": len(self.training_rows),
+        }
+
+    def _fire(self, name: str, event: Any) -> None:
+        for callback in self.callback_handler.callbacks:
+            handler = getattr(callback, name, None)
+            if handler is not None:
+                handler(self.args, self.state, self.control, event=event, model=self.model, trainer=self)
+
+    def _stop_here_if_terminated(self) -> None:
+        if self.agreed_to_terminate():
+            raise TerminatedError("Terminated between two epochs. Resume with `resume_from_checkpoint=True`.")
+
+    # ------------------------------------------------------------------ student and rows
+
+    @contextlib.contextmanager
+    def open_student(self) -> Iterator[Student]:
+        """The student as something to ask, with its current weights."""
+        wrapped = getattr(self, "model_wrapped", self.model)
+        with whole_model(self.accelerator, wrapped, self.model) as model:
+            yield self._student(model)
+
+    def _student(self, model: Any) -> Student:
+        return Student(
+            model,
+            self.processing_class,
+            self.task,
+            max_new_tokens=self.args.max_new_tokens,
+            batch_size=self.args.per_device_scoring_batch_size,
+            seed=self.args.seed,
+            chat_template_kwargs=self.args.chat_template_kwargs,
+            max_length=self.args.max_length,
+        )
+
+    def _tokenise(self, annotations: Sequence[Annotation]) -> list[dict[str, list[int]]]:
+        student = self._student(self.accelerator.unwrap_model(self.model))
+        rows = []
+        for annotation in annotations:
+            thinking = annotation.thinking if self.args.keep_thinking else None
+            encoded = student.encode_training(annotation.prompt, annotation.completion, thinking)
+            ids = encoded["input_ids"]
+            labels = [
+                token if learnt or not self.args.completion_only_loss else -100
+                for token, learnt in zip(ids, encoded["completion_mask"], strict=True)
+            ]
+            rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+        return rows
+
+    # ------------------------------------------------------------------ what a user asks for
+
+    def plan(self) -> Plan:
+        """What the run will cost, without a single teacher call: see [`~trainer.plan.Plan`]."""
+        return make_plan(self)
+
+    def annotations_dataset(self) -> Dataset:
+        """Every annotation so far, failed ones included, as a data set: one row each."""
+        rows = [annotation.to_dict() for index in sorted(self.records) for annotation in self.records[index].annotations]
+        if not rows:
+            raise DataError("There are no annotations yet: call `train()` first.")
+        return annotations_to_dataset(rows)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None, **kwargs: Any) -> None:
+        """Writes `README.md` in `output_dir`: method, teacher, rounds, figures, citation."""
+        if self.is_world_process_zero():
+            write_model_card(self, model_name=model_name, dataset_name=dataset_name, tags=tags)
+
+
+def _annotation_settings(args: ActiveDistillationConfig) -> AnnotationSettings:
+    return AnnotationSettings(
+        params=GenerationParams(max_new_tokens=args.teacher_max_new_tokens, temperature=args.teacher_temperature),
+        keep_thinking=args.keep_thinking,
+        verify=args.verify_with_reference,
+    )
