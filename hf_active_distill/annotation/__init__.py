@@ -1,1 +1,25 @@
 """What is asked of a teacher about one row."""
+
+from .base import AnnotationItem, AnnotationMethod, AnnotationSettings, Ask
+from .clear import ClearAnnotation
+from .cot import CotAnnotation
+from .one_call import OneCallAnnotation
+from .registry import BaseAnnotation, available_annotations, get_annotation, register_annotation
+from .verdicts import Verdict, read_verdict
+
+
+__all__ = [
+    "AnnotationItem",
+    "AnnotationMethod",
+    "AnnotationSettings",
+    "Ask",
+    "BaseAnnotation",
+    "ClearAnnotation",
+    "CotAnnotation",
+    "OneCallAnnotation",
+    "Verdict",
+    "available_annotations",
+    "get_annotation",
+    "read_verdict",
+    "register_annotation",
+]

@@ -66,4 +66,12 @@ class AnnotationMethod(Protocol):
 
 
 AnnotationFactory = type[AnnotationMethod]
-__all__ = ["Annotation", "AnnotationFactory", "AnnotationItem", "AnnotationMethod", "AnnotationSettings", "Ask", "Task"]
+__all__ = [
+    "Annotation",
+    "AnnotationFactory",
+    "AnnotationItem",
+    "AnnotationMethod",
+    "AnnotationSettings",
+    "Ask",
+    "Task",
+]
