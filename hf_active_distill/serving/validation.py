@@ -112,7 +112,8 @@ def _check_grammar(grammar: dict[str, Any] | None) -> dict[str, Any] | None:
         raise invalid("grammar is not supported")
     if "properties" not in schema:
         raise invalid("grammar is not valid: Grammar must have a 'properties' field")
-    return {"type": "json", "value": schema}
+    # A schema with properties means an object to TGI, also where it does not say so.
+    return {"type": "json", "value": {"type": "object", **schema}}
 
 
 def _serving_params(parameters: Parameters, grammar: dict[str, Any] | None, top: int) -> ServingParams:
