@@ -18,8 +18,8 @@ from .solutions import Revision, read_revision
 class OneCallAnnotation(BaseAnnotation):
     """
     Numbered steps in; out comes JSON, by grammar where the server has one: the first wrong step or null, the whole
-    solution in the teacher's words, the answer. Far fewer prompt tokens than `"clear"`, whose history is sent again with
-    every turn.
+    solution in the teacher's words, the answer. Far fewer prompt tokens than `"clear"`, whose history is sent again
+    with every turn.
     """
 
     name: ClassVar[str] = "one_call"
@@ -43,9 +43,8 @@ class OneCallAnnotation(BaseAnnotation):
         judged = student.steps if revision.first_wrong is None else student.steps[: revision.first_wrong + 1]
         for index, step in enumerate(judged):
             wording = revision.steps[index] if index < len(revision.steps) else None
-            draft.verdicts.append(
-                StepVerdict(index, step, index != revision.first_wrong, wording, dialogue.last_reply)
-            )
+            reply = dialogue.last_reply if index == 0 else None  # the one reply stands once in the record
+            draft.verdicts.append(StepVerdict(index, step, index != revision.first_wrong, wording, reply))
         return draft.done(revision.steps, revision.answer)
 
     def plan(self, item: AnnotationItem) -> list[list[TeacherRequest]]:

@@ -116,7 +116,8 @@ class ReadPrompt:
     What a prompt of this module asks.
 
     Args:
-        kind (`str`): `"cot"`, `"clear"` (judge a step), `"clear_close"` (answer of an accepted solution), `"one_call"`.
+        kind (`str`): `"cot"`, `"clear"` (judge a step), `"clear_close"` (answer of an accepted solution) or
+            `"one_call"`.
         question (`str`): The problem as the teacher was shown it.
         step (`str` or `None`): The step to judge.
         steps (`list[str]`): All student steps of a one-call prompt.

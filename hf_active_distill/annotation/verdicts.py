@@ -51,7 +51,8 @@ _YES_MARKED = re.compile(rf"(?i)(?:yes|yeah|yep|yup){_STOP}")
 _NO_MARKED = re.compile(rf"(?i)(?:no|nope|nah){_STOP}")
 _SIGN = re.compile("[\u2705\u2714\u2713\U0001f44d]|[\u274c\u2717\u2718\u2716\U0001f44e]")
 
-_IT = r"(?:that|this|it|he|she|(?:the|this|that|your|their)\s+(?:[\w']+\s+){0,2}(?:step|start|statement|calculation|reasoning|claim|line|one|arithmetic|student))"
+_STEP = r"(?:step|start|statement|calculation|reasoning|claim|line|one|arithmetic|student)"
+_IT = rf"(?:that|this|it|he|she|(?:the|this|that|your|their)\s+(?:[\w']+\s+){{0,2}}{_STEP})"
 _GOOD = r"(?:right|correct|fine|good|true|valid|accurate|ok|okay|sound|acceptable|reasonable|perfect|well)"
 _BAD = r"(?:wrong|incorrect|false|mistaken|invalid|inaccurate|flawed|erroneous|off|untrue)"
 _FAULT = r"(?:mistakes?|errors?|problems?|issues?|slips?|flaws?)"
@@ -93,8 +94,8 @@ _REJECTS = re.compile(
     | i\s+cannot\s+(?:agree|accept)\b
     | (?:we|you|i|one|the\s+solution)\s+(?:can|should|must|may|could){_NOT}\s+{_VERY}{_GO}\b
     | (?:we|you|one)\s+(?:can['\u2019]t|cannot)\b
-    | (?:there(?:['\u2019]s|\s+is|\s+are)|i\s+(?:see|found|find|spot)|here\s+is|the\s+student\s+(?:has\s+)?(?:made|makes))
-        \s+(?:a|an|one|some|two)\s+(?:\w+\s+)?{_FAULT}\b
+    | (?:there(?:['\u2019]s|\s+is|\s+are)|i\s+(?:see|found|find|spot)|here\s+is
+        |the\s+student\s+(?:has\s+)?(?:made|makes))\s+(?:a|an|one|some|two)\s+(?:\w+\s+)?{_FAULT}\b
     """
 )
 _POLITE = re.compile(
@@ -245,8 +246,8 @@ _REMARK_WORDS = frozenset(
     t s ll re let us me step steps start first next student solution statement calculation reasoning line claim
     correct right fine good true valid accurate ok okay sound acceptable reasonable perfect perfectly great excellent
     exactly agreed agree indeed absolutely certainly definitely sure course accepted accept well done job work works
-    holds follows makes sense checks out stands stand all looks seems sounds go ahead begin continue proceed keep use move
-    far now then too also very quite completely fully entirely totally really still just nothing any mistake mistakes
+    holds follows makes sense checks out stands stand all looks seems sounds go ahead begin continue proceed keep use
+    move far now then too also very quite completely fully entirely totally really still just nothing any mistake mistakes
     error errors problem problems issue issues wrong incorrect false invalid mistaken afraid sorry unfortunately
     disagree reject rejected words wording way put say write rephrase rephrased restate same see find think helps
     help useful point idea how begins since because reason doubt objection objections""".split()
