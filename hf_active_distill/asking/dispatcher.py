@@ -1,0 +1,504 @@
+"""The dispatcher: every call to a teacher goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ..errors import (
+    BudgetExhaustedError,
+    ConfigurationError,
+    JournalError,
+    TeacherAuthError,
+    TeacherConnectionError,
+    TeacherError,
+    TeacherGoneError,
+    TeacherInterruptedError,
+)
+from ..records import Usage
+from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
+from .bounds import TokenBounds
+from .budget import Budget
+from .gate import Gate, Ticket
+from .health import TeacherHealth
+from .host import LoopHost
+from .journal import Journal
+from .progress import Progress
+from .rows import Call
+
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Seconds after which the server's facts or its tokenizer are given up.
+SIDE_CALL_TIMEOUT = 60.0
+
+_ROW: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("row", default=None)
+
+
+class BoundAsk:
+    """
+    The dispatcher bound to one row: what an annotation method is given as `ask`.
+
+    Attributes:
+        usage ([`~records.Usage`]): What the answers given so far cost, replayed ones included: an annotation records
+            the same figures whether its answers were paid for now or in an earlier run.
+        cost (`float` or `None`): Money for that, where prices are known.
+        info ([`~teachers.base.TeacherInfo`] or `None`): The teacher, known after the first answer.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, *, row_id: str, round: int, kind: str, order: tuple[int, int]):
+        self._dispatcher = dispatcher
+        self._purpose = {"row_id": row_id, "round": round, "kind": kind}
+        self._order = order
+        self.usage = Usage()
+
+    async def __call__(self, request: TeacherRequest, *, turn: int = 0) -> TeacherReply:
+        reply = await self._dispatcher._ask(request, self._order, turn=turn, **self._purpose)
+        self.usage = self.usage + reply.usage
+        return reply
+
+    @property
+    def cost(self) -> float | None:
+        return self._dispatcher.budget.price(self.usage)
+
+    @property
+    def info(self) -> TeacherInfo | None:
+        return self._dispatcher.info
+
+
+@dataclass
+class _Session(Generic[T, R]):
+    """One `map`: its items, what became of them, and what went wrong for good."""
+
+    number: int
+    items: Sequence[T]
+    work: Callable[[T], Awaitable[R]]
+    results: list[Any]
+    indices: Iterator[int]
+    progress: Progress
+    fatal: BaseException | None = None
+
+
+class Dispatcher:
+    """
+    Sends requests to a teacher: at most so many at a time, within every limit and cap, again after failures that pass,
+    never twice what the journal holds an answer to, and never an answer to anyone before it is committed.
+
+    Args:
+        teacher ([`~teachers.base.Teacher`]): Who is asked.
+        journal ([`Journal`], `str` or `Path`, *optional*): Where calls are recorded. A path is opened, and closed by
+            [`close`]. `None` records nothing: what is lost in a crash is paid again.
+        budget ([`Budget`], *optional*): Caps. What the journal holds of the same `run` counts as spent.
+        run (`str`, *optional*, defaults to `""`): Name under which calls are paid.
+        reuse (`str`, *optional*, defaults to `"any"`): Whose recorded answers are replayed: `"any"` run's, or those of
+            this `"run"` alone.
+        max_concurrency (`int`, *optional*, defaults to `8`): Calls in flight at most. Lowered to what the server says
+            it takes, shrunk while it says that it is overloaded.
+        max_retries (`int`, *optional*, defaults to `5`): Times a call is repeated that failed after it reached the
+            model, each counted at its bound. Calls refused before the model (429, 503, connection refused) cost
+            nothing and are repeated until `max_outage`.
+        request_timeout (`float`, *optional*, defaults to `600.0`): Seconds for one try.
+        total_timeout (`float`, *optional*): Seconds for a call with all its repetitions, from its first try on.
+        requests_per_minute (`float`, *optional*), tokens_per_minute (`float`, *optional*): Limits over any 60 seconds.
+        backoff (`float`, *optional*, defaults to `1.0`): Seconds before the first repetition, doubled each time.
+        max_backoff (`float`, *optional*, defaults to `60.0`): Most seconds before a repetition, unless the server asks
+            for more.
+        max_outage (`float`, *optional*, defaults to `600.0`): Seconds without an answer after which
+            [`~errors.TeacherGoneError`] ends the run. Larger than an expected outage, the run goes on after it.
+        wait_for_teacher (`float`, *optional*, defaults to `0.0`): Seconds to wait at the start for a server that does
+            not answer yet.
+        landing_timeout (`float`, *optional*, defaults to `30.0`): Seconds that calls in flight are given when the run
+            is interrupted or ends with an error.
+        seed (`int`, *optional*, defaults to `0`): Seed of the jitter.
+        loop_factory (`Callable`, *optional*): Makes the event loop of the synchronous calls. All times are the loop's.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        journal: Journal | str | Path | None = None,
+        budget: Budget | None = None,
+        run: str = "",
+        reuse: str = "any",
+        max_concurrency: int = 8,
+        max_retries: int = 5,
+        request_timeout: float = 600.0,
+        total_timeout: float | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        backoff: float = 1.0,
+        max_backoff: float = 60.0,
+        max_outage: float = 600.0,
+        wait_for_teacher: float = 0.0,
+        landing_timeout: float = 30.0,
+        seed: int = 0,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ):
+        if max_concurrency < 1:
+            raise ConfigurationError(f"max_concurrency must be 1 or more, got {max_concurrency}.")
+        if reuse not in ("any", "run"):
+            raise ConfigurationError(f"reuse must be 'any' or 'run', got {reuse!r}.")
+        self.teacher = teacher
+        self.run = run
+        self.budget = budget if budget is not None else Budget()
+        self.info: TeacherInfo | None = None
+        self.replayed = 0
+        self._owns_journal = isinstance(journal, str | Path)
+        self.journal = Journal(journal) if isinstance(journal, str | Path) else journal
+        if self.journal is not None:
+            self.budget.restore(*self.journal.spent(run))
+        self._reuse_run = run if reuse == "run" else None
+        self._max_retries = max_retries
+        self._request_timeout = request_timeout
+        self._total_timeout = total_timeout
+        self._wait_for_teacher = wait_for_teacher
+        self._landing_timeout = landing_timeout
+        self._bounds = TokenBounds(teacher)
+        self._gate = Gate(
+            self.budget,
+            max_concurrency=max_concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
+        self._health = TeacherHealth(
+            self._gate, backoff=backoff, max_backoff=max_backoff, max_outage=max_outage, seed=seed
+        )
+        self._host = LoopHost(loop_factory)
+        self._numbers = itertools.count()
+        self._flights: dict[str, asyncio.Task[TeacherReply]] = {}
+        self._starting: asyncio.Task[TeacherInfo] | None = None
+        self._session: _Session[Any, Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def spent(self) -> Usage:
+        """What this run has used so far, earlier processes included. Unknown figures count at their bound."""
+        return self.budget.spent
+
+    @property
+    def cost(self) -> float | None:
+        """Money for that, `None` where no prices are known."""
+        return self.budget.cost
+
+    def bind(self, *, row_id: str, round: int = 0, kind: str = "") -> BoundAsk:
+        """An `ask` for one row. Inside [`run_all`] its calls are served in the order of the items."""
+        order = _ROW.get() or (next(self._numbers), 0)
+        return BoundAsk(self, row_id=row_id, round=round, kind=kind, order=order)
+
+    async def ask(
+        self, request: TeacherRequest, *, row_id: str = "", round: int = 0, kind: str = "", turn: int = 0
+    ) -> TeacherReply:
+        """One answer: from the journal, from an identical call in flight, or from the teacher."""
+        return await self.bind(row_id=row_id, round=round, kind=kind)(request, turn=turn)
+
+    async def start(self) -> TeacherInfo:
+        """The teacher's facts, asked once. Waits for the server as configured."""
+        if self.info is None:
+            if self._starting is None or self._starting.done():
+                self._starting = asyncio.ensure_future(self._probe())
+            await asyncio.shield(self._starting)
+        assert self.info is not None
+        return self.info
+
+    def run_all(
+        self,
+        items: Sequence[T],
+        work: Callable[[T], Awaitable[R]],
+        *,
+        progress: bool | None = None,
+        description: str = "teacher",
+    ) -> list[R | BudgetExhaustedError]:
+        """
+        Runs `work` on every item and returns the results in their order.
+
+        Dialogues are pipelined: a call waits for a free place, never for another row's turn. At the end of the budget
+        no new call is made, what is in flight lands, and [`~errors.BudgetExhaustedError`] stands in the places that
+        were not done. Any other error, and Ctrl-C, end the run with what was in flight landed and committed.
+
+        Args:
+            items (`Sequence`): What to work on, most important first.
+            work (`Callable`): Coroutine function of one item. It asks through [`bind`].
+            progress (`bool`, *optional*): Whether to show a bar. `None` shows it on a terminal.
+            description (`str`, *optional*, defaults to `"teacher"`): What stands before the bar.
+        """
+        return self._host.run(self.map(items, work, progress=progress, description=description))
+
+    async def map(
+        self,
+        items: Sequence[T],
+        work: Callable[[T], Awaitable[R]],
+        *,
+        progress: bool | None = None,
+        description: str = "teacher",
+    ) -> list[R | BudgetExhaustedError]:
+        """[`run_all`] inside a running event loop."""
+        if self._session is not None:
+            raise ConfigurationError("This dispatcher is at work: run one set of items after the other.")
+        self._gate.reopen()
+        self._health.reset()
+        self._loop = asyncio.get_running_loop()
+        bar = Progress(len(items), description, progress)
+        indices = iter(range(len(items)))
+        session = _Session(next(self._numbers), items, work, [None] * len(items), indices, bar)
+        self._session = session
+        try:
+            await self.start()
+            await self._run_lanes(session)
+        finally:
+            self._session = None
+            self._gate.reopen()
+            bar.close(self.spent, self.cost)
+        if session.fatal is not None:
+            raise session.fatal
+        return session.results
+
+    def stop(self, error: BaseException) -> None:
+        """
+        Ends the running [`run_all`] with `error`, from a signal handler or another thread: nothing new is sent, what
+        is in flight lands and is committed.
+        """
+        loop = self._loop
+        if loop is not None and self._session is not None:
+            loop.call_soon_threadsafe(self._halt, error)
+
+    async def aclose(self) -> None:
+        """Releases the teacher's connections, and the journal where the dispatcher opened it."""
+        await self.teacher.aclose()
+        if self._owns_journal and self.journal is not None:
+            self.journal.close()
+
+    def close(self) -> None:
+        """[`aclose`] for synchronous code. Use it where [`run_all`] was used."""
+        self._host.close(self.aclose)
+        if self._owns_journal and self.journal is not None:
+            self.journal.close()
+
+    def __enter__(self) -> Dispatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _run_lanes(self, session: _Session[Any, Any]) -> None:
+        # Twice as many dialogues are open as calls may be in flight: while one is between two turns, another calls.
+        count = min(len(session.items), 2 * self._gate.limit.most)
+        lanes = [asyncio.ensure_future(self._lane(session)) for _ in range(count)]
+        try:
+            await self._settled(lanes)
+        except asyncio.CancelledError as interrupt:
+            self._halt(interrupt)
+            await self._settled(lanes)
+        finally:
+            # Only an interrupt of the interrupt comes here with anything still open.
+            for lane in lanes:
+                lane.cancel()
+            flights = list(self._flights.values())
+            for flight in flights:
+                flight.cancel()
+            await asyncio.gather(*lanes, *flights, return_exceptions=True)
+
+    async def _settled(self, lanes: list[asyncio.Future[None]]) -> None:
+        if lanes:
+            await asyncio.wait(lanes)
+        # Calls whose askers were cancelled land too.
+        while self._flights:
+            await asyncio.wait(list(self._flights.values()))
+
+    async def _lane(self, session: _Session[Any, Any]) -> None:
+        """Takes one item after the other."""
+        for index in session.indices:
+            if session.fatal is not None:
+                return
+            _ROW.set((session.number, index))
+            try:
+                session.results[index] = await session.work(session.items[index])
+            except BudgetExhaustedError as error:
+                session.results[index] = error.with_traceback(None)
+                if session.fatal is None:
+                    # Later items are still started: what the journal holds of them is replayed.
+                    self._gate.refuse(error)
+            except asyncio.CancelledError as error:
+                self._halt(error)
+                raise
+            except Exception as error:
+                self._halt(error)
+                return
+            session.progress.finished(self.spent, self.cost)
+
+    def _halt(self, error: BaseException) -> None:
+        """The session ends: nothing new is sent, what is in flight has `landing_timeout` to land."""
+        session = self._session
+        if session is None or session.fatal is not None:
+            return
+        session.fatal = error
+        self._gate.refuse(error)
+        asyncio.get_running_loop().call_later(self._landing_timeout, self._drop, session)
+
+    def _drop(self, session: _Session[Any, Any]) -> None:
+        if self._session is session:
+            logger.warning("%d calls did not land in time; they count at their bound.", len(self._flights))
+            for flight in self._flights.values():
+                flight.cancel()
+
+    async def _probe(self) -> TeacherInfo:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._wait_for_teacher
+        while True:
+            try:
+                async with asyncio.timeout(SIDE_CALL_TIMEOUT):
+                    self.info = await self.teacher.info()
+            except TimeoutError as error:
+                failure: TeacherError = TeacherConnectionError("The teacher did not tell its facts in time.")
+                failure.__cause__ = error
+            except TeacherError as error:
+                failure = error
+            else:
+                if self.info.max_concurrency is not None:
+                    self._gate.limit.cap(self.info.max_concurrency)
+                return self.info
+            if not failure.retryable or loop.time() >= deadline:
+                raise failure
+            await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
+
+    async def _ask(
+        self, request: TeacherRequest, order: tuple[int, int], *, row_id: str, round: int, kind: str, turn: int
+    ) -> TeacherReply:
+        info = self.info or await self.start()
+        key = request.key(info.model, info.revision)
+        if self.journal is not None:
+            recorded = self.journal.lookup(key, run=self._reuse_run)
+            if recorded is not None:
+                self.replayed += 1
+                return recorded
+        flight = self._flights.get(key)
+        if flight is None:
+            call = Call(request, key, info.model, info.revision, self.run, row_id, round, kind, turn)
+            # A task of its own: the call lands and is committed even if whoever asked is cancelled.
+            flight = asyncio.ensure_future(self._fly(call, order))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, key: str, flight: asyncio.Task[TeacherReply]) -> None:
+        del self._flights[key]
+        if self._session is not None:
+            self._session.progress.landed(self.spent, self.cost)
+        error = None if flight.cancelled() else flight.exception()
+        if isinstance(error, TeacherAuthError | TeacherGoneError | JournalError):
+            # Whatever the work makes of it: no further call can do better.
+            self._halt(error)
+
+    async def _fly(self, call: Call, order: tuple[int, int]) -> TeacherReply:
+        """Makes the call, again and again after failures that pass."""
+        loop = asyncio.get_running_loop()
+        first_try: float | None = None
+        repetitions = paid = 0
+        while True:
+            ticket = await self._admit(call, order)
+            first_try = ticket.admitted if first_try is None else first_try
+            try:
+                reply = await self._attempt(call, ticket)
+            except TeacherError as error:
+                if not error.retryable:
+                    if not isinstance(error, TeacherAuthError):
+                        self._health.refused(error)
+                    raise
+                delay = self._health.failure(
+                    error, now=loop.time(), admitted=ticket.admitted, repetition=repetitions, key=call.key
+                )
+                repetitions += 1
+                paid += error.reached_model
+                late = self._total_timeout is not None and loop.time() + delay - first_try > self._total_timeout
+                if paid > self._max_retries or late:
+                    raise
+                logger.debug("Row %s: %s Again in %.1f s.", call.row_id, error, delay)
+            else:
+                self._health.success()
+                return reply
+            await self._gate.sleep(delay)
+
+    async def _admit(self, call: Call, order: tuple[int, int]) -> Ticket:
+        bound = self._bounds.of(call.request)
+        if self.budget.capped and not self.budget.fits(bound) and not self._gate.refusing:
+            bound = await self._tightened(call, bound)
+        try:
+            return await self._gate.admit(order, bound)
+        except BudgetExhaustedError:
+            if self._gate.refusing:
+                raise
+            # It fitted when it came; the queue was long.
+            tighter = await self._tightened(call, bound)
+            if tighter == bound:
+                raise
+        return await self._gate.admit(order, tighter)
+
+    async def _tightened(self, call: Call, bound: Usage) -> Usage:
+        try:
+            async with asyncio.timeout(SIDE_CALL_TIMEOUT):
+                return await self._bounds.tightened(call.request, bound)
+        except TimeoutError:
+            return bound
+
+    async def _attempt(self, call: Call, ticket: Ticket) -> TeacherReply:
+        """One try: recorded before it is made, booked and committed before anyone gets its answer."""
+        loop = asyncio.get_running_loop()
+        usage: Usage | None = None  # the bound: right whenever it is not known what the model did
+        call_id = None
+        try:
+            if self.journal is not None:
+                usage = Usage()
+                cost = self.budget.price(ticket.bound)
+                call_id = await self.journal.sending(
+                    call, ticket.bound, cost=cost, clock=self._gate.asking_seconds(loop.time())
+                )
+                usage = None
+            sent = loop.time()
+            try:
+                reply = await self._call(call)
+            except Exception as error:
+                unspent = isinstance(error, TeacherError) and not error.reached_model
+                usage = Usage() if unspent else ticket.bound
+                await self._record(call_id, error, usage, loop.time() - sent)
+                raise
+            usage = await self._booked(call, reply, ticket.bound)
+            reply = replace(reply, usage=usage)
+            await self._record(call_id, reply, usage, loop.time() - sent)
+            return reply
+        finally:
+            self._gate.release(ticket, usage)
+
+    async def _call(self, call: Call) -> TeacherReply:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await self.teacher.ask(call.request)
+        except TimeoutError as error:
+            raise TeacherInterruptedError(
+                f"No answer within request_timeout={self._request_timeout:.0f} s."
+            ) from error
+
+    async def _booked(self, call: Call, reply: TeacherReply, bound: Usage) -> Usage:
+        if self.budget.capped and self._bounds.lacks_usage(reply):
+            bound = await self._tightened(call, bound)
+        return self._bounds.booked(call.request, reply, bound)
+
+    async def _record(
+        self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float
+    ) -> None:
+        if self.journal is None or call_id is None:
+            return
+        cost = self.budget.price(usage)
+        clock = self._gate.asking_seconds(asyncio.get_running_loop().time())
+        if isinstance(outcome, TeacherReply):
+            await self.journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock)
+        else:
+            await self.journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)
