@@ -41,8 +41,8 @@ class ClearAnnotation(BaseAnnotation):
         answer_from (`str`, *optional*, defaults to `"teacher"`): Who gives the answer when all steps stand:
             `"teacher"` in a closing turn, or `"student"`, which saves that turn where the student has an answer.
         missing_wording (`str`, *optional*, defaults to `"fail"`): What to do where the teacher accepts a step and
-            leaves out its own wording: `"fail"` keeps the verdicts and fails the row (`no_wording`), `"student"` takes the
-            student's wording.
+            leaves out its own wording: `"fail"` keeps the verdicts and fails the row (`no_wording`), `"student"`
+            takes the student's wording.
     """
 
     name: ClassVar[str] = "clear"

@@ -241,16 +241,17 @@ def _word(sentence: str, first: bool) -> tuple[bool, int] | None:
 
 
 _REMARK_WORDS = frozenset(
-    """yes yeah no not i we you one he she it its that this the a an there here and so but as to in on with from of for
-    my your our their own is are was be been has have can cannot could may should would must do does did don doesn isn
-    t s ll re let us me step steps start first next student solution statement calculation reasoning line claim
-    correct right fine good true valid accurate ok okay sound acceptable reasonable perfect perfectly great excellent
-    exactly agreed agree indeed absolutely certainly definitely sure course accepted accept well done job work works
-    holds follows makes sense checks out stands stand all looks seems sounds go ahead begin continue proceed keep use
-    move far now then too also very quite completely fully entirely totally really still just nothing any mistake mistakes
-    error errors problem problems issue issues wrong incorrect false invalid mistaken afraid sorry unfortunately
-    disagree reject rejected words wording way put say write rephrase rephrased restate same see find think helps
-    help useful point idea how begins since because reason doubt objection objections""".split()
+    """yes yeah no not i we you one he she it its that this the a an there here and so but as to in on with from of
+    for my your our their own is are was be been has have can cannot could may should would must do does did don
+    doesn isn t s ll re let us me step steps start first next student solution statement calculation reasoning
+    line claim correct right fine good true valid accurate ok okay sound acceptable reasonable perfect perfectly
+    great excellent exactly agreed agree indeed absolutely certainly definitely sure course accepted accept well
+    done job work works holds follows makes sense checks out stands stand all looks seems sounds go ahead begin
+    continue proceed keep use move far now then too also very quite completely fully entirely totally really
+    still just nothing any mistake mistakes error errors problem problems issue issues wrong incorrect false
+    invalid mistaken afraid sorry unfortunately disagree reject rejected words wording way put say write
+    rephrase rephrased restate same see find think helps help useful point idea how begins since because reason
+    doubt objection objections""".split()
 )
 
 
