@@ -57,12 +57,16 @@ class BoundAsk:
 
     def __init__(self, dispatcher: Dispatcher, *, row_id: str, round: int, kind: str, order: tuple[int, int]):
         self._dispatcher = dispatcher
-        self._purpose = {"row_id": row_id, "round": round, "kind": kind}
+        self._row_id = row_id
+        self._round = round
+        self._kind = kind
         self._order = order
         self.usage = Usage()
 
     async def __call__(self, request: TeacherRequest, *, turn: int = 0) -> TeacherReply:
-        reply = await self._dispatcher._ask(request, self._order, turn=turn, **self._purpose)
+        reply = await self._dispatcher._ask(
+            request, self._order, row_id=self._row_id, round=self._round, kind=self._kind, turn=turn
+        )
         self.usage = self.usage + reply.usage
         return reply
 
@@ -292,7 +296,7 @@ class Dispatcher:
     async def _run_lanes(self, session: _Session[Any, Any]) -> None:
         # Twice as many dialogues are open as calls may be in flight: while one is between two turns, another calls.
         count = min(len(session.items), 2 * self._gate.limit.most)
-        lanes = [asyncio.ensure_future(self._lane(session)) for _ in range(count)]
+        lanes = [asyncio.create_task(self._lane(session)) for _ in range(count)]
         try:
             await self._settled(lanes)
         except asyncio.CancelledError as interrupt:
@@ -307,7 +311,7 @@ class Dispatcher:
                 flight.cancel()
             await asyncio.gather(*lanes, *flights, return_exceptions=True)
 
-    async def _settled(self, lanes: list[asyncio.Future[None]]) -> None:
+    async def _settled(self, lanes: list[asyncio.Task[None]]) -> None:
         if lanes:
             await asyncio.wait(lanes)
         # Calls whose askers were cancelled land too.

@@ -7,6 +7,7 @@ import copy
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..records import Usage
 from .budget import Budget, Reservation
@@ -209,7 +210,7 @@ class Gate:
     def refuse(self, reason: BaseException) -> None:
         """From now on nobody passes. Calls in flight go on."""
         self._refusal = reason
-        waiting = [waiter.future for waiter in self._queue]
+        waiting: list[asyncio.Future[Any]] = [waiter.future for waiter in self._queue]
         self._queue.clear()
         for future in [*waiting, *self._sleepers]:
             if future.done():

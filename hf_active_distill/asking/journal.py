@@ -92,9 +92,8 @@ class Journal:
 
     def lookup(self, key: str, *, run: str | None = None) -> TeacherReply | None:
         """The committed answer to `key`, with its original usage; `run` looks at one run's rows only."""
-        query = (
-            "SELECT answer, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_prompt_tokens, "
-            "estimated FROM calls WHERE key = ? AND state = 'answered'" + (" AND run = ?" if run is not None else "")
+        query = f"SELECT answer, {reader.USAGE_COLUMNS} FROM calls WHERE key = ? AND state = 'answered'" + (
+            " AND run = ?" if run is not None else ""
         )
         try:
             values = (key,) if run is None else (key, run)
@@ -104,7 +103,7 @@ class Journal:
         if not rows:
             return None
         answer, *usage = rows[0]
-        return reply_from_json(answer, Usage(*usage[:-1], estimated=bool(usage[-1])))
+        return reply_from_json(answer, reader.usage_of(usage))
 
     async def sending(self, call: Call, bound: Usage, *, cost: float | None = None, clock: float = 0.0) -> int:
         """Commits that `call` is about to be made, counted at `bound`. Returns the row's id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILTERS = ("id", "run", "row_id", "round", "kind", "state", "model", "key")
-_USAGE = ("calls", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_prompt_tokens", "estimated")
+USAGE_COLUMNS = "calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_prompt_tokens, estimated"
 _COLUMNS = (
     "id, key, run, row_id, round, kind, turn, model, revision, sample_index, attempt, state, content, answer, error, "
     "bound_prompt_tokens, bound_completion_tokens, cost, latency, clock, sent_at, finished_at"
@@ -31,8 +31,14 @@ def spent(db: sqlite3.Connection, run: str) -> tuple[Usage, float]:
         "SELECT total(calls), total(prompt_tokens), total(completion_tokens), total(reasoning_tokens), "
         "total(cached_prompt_tokens), coalesce(max(estimated), 0), coalesce(max(clock), 0.0) FROM calls WHERE run = ?"
     )
-    *figures, estimated, seconds = db.execute(query, (run,)).fetchone()
-    return Usage(*(int(figure) for figure in figures), estimated=bool(estimated)), seconds
+    *figures, seconds = db.execute(query, (run,)).fetchone()
+    return usage_of([int(figure) for figure in figures]), seconds
+
+
+def usage_of(figures: Sequence[int]) -> Usage:
+    """The usage that stands in the columns [`USAGE_COLUMNS`]."""
+    calls, prompt, completion, reasoning, cached, estimated = figures
+    return Usage(calls, prompt, completion, reasoning, cached, bool(estimated))
 
 
 def select(db: sqlite3.Connection, *, limit: int | None = None, **filters: Any) -> Iterator[JournalRow]:
@@ -42,15 +48,14 @@ def select(db: sqlite3.Connection, *, limit: int | None = None, **filters: Any) 
         raise JournalError(f"A journal is filtered by {', '.join(FILTERS)}, not by {', '.join(sorted(unknown))}.")
     given = {name: value for name, value in filters.items() if value is not None}
     where = " AND ".join(f"{name} = ?" for name in given) or "1"
-    query = f"SELECT {_COLUMNS}, {', '.join(_USAGE)} FROM calls WHERE {where} ORDER BY id"
+    query = f"SELECT {_COLUMNS}, {USAGE_COLUMNS} FROM calls WHERE {where} ORDER BY id"
     values: list[Any] = list(given.values())
     if limit is not None:
         query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY id"
         values.append(limit)
     names = _COLUMNS.split(", ")
     for row in db.execute(query, values):
-        usage = row[len(names) :]
-        yield JournalRow(**dict(zip(names, row, strict=False)), usage=Usage(*usage[:-1], estimated=bool(usage[-1])))
+        yield JournalRow(**dict(zip(names, row, strict=False)), usage=usage_of(row[len(names) :]))
 
 
 class JournalReader:

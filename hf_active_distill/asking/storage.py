@@ -81,8 +81,8 @@ class WriterLock:
             os.close(fd)
             raise JournalError(
                 f"The journal is being written by {owner}, and a journal has one writer. Wait for it, stop it, or "
-                f"give this run a journal of its own. Reading (`hf-active-distill journal list`) is possible meanwhile. "
-                f"[{self.path}]"
+                f"give this run a journal of its own. Reading it (`hf-active-distill journal list`) is possible "
+                f"meanwhile. [{self.path}]"
             ) from None
         except OSError as error:
             os.close(fd)
