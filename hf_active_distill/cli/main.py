@@ -1,39 +1,48 @@
 """
-The `hf-active-distill` command. Every module of this folder is a subcommand: it has `add_parser(subparsers)`, which
-sets `run` as the parser's default, and imports what is heavy inside `run` only.
+The `hf-active-distill` command. A subcommand is a module of this folder, named in `COMMANDS`, with
+`add_parser(subparsers)` and `run(args)`; only the one that is called is imported, and it imports what is heavy inside
+`run`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
-from .. import __version__, cli
+from .. import __version__
 from ..errors import EXIT_INTERRUPTED, ActiveDistillError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all subcommands."""
+COMMANDS = ("journal", "serve")
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a subcommand."""
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser with these subcommands."""
     parser = argparse.ArgumentParser(
         prog="hf-active-distill", description="Active distillation of language models in the Hugging Face ecosystem."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in sorted(module.name for module in pkgutil.iter_modules(cli.__path__)):
-        if name != "main" and not name.startswith("_"):
-            command = importlib.import_module(f"{cli.__name__}.{name}")
-            command.add_parser(subparsers).set_defaults(run=command.run)
+    for name in commands:
+        load_command(name).add_parser(subparsers)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and gives the exit code."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    called = [name for name in COMMANDS if words[:1] == [name]]
+    args = build_parser(called or COMMANDS).parse_args(words)
     try:
-        return args.run(args) or 0
+        return load_command(args.command).run(args) or 0
     except ActiveDistillError as error:
         print(f"hf-active-distill {args.command}: {error}", file=sys.stderr)
         return error.exit_code

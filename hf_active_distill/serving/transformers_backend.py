@@ -100,9 +100,8 @@ class TransformersBackend:
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
             model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"cannot load {path}: {error}\nGive a folder with a causal language model and its tokenizer, or a Hub id"
-            ) from error
+            cure = "Give the folder of a causal language model and its tokenizer, or a Hub id."
+            raise ConfigurationError(f"cannot load {path}: {error}\n{cure}") from error
         model.to(device or _default_device())
         return cls(model, tokenizer, **{"model_id": path, **options})
 
