@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from huggingface_hub import AsyncInferenceClient
 
 from ..errors import TeacherError
 from .address import Address
-from .failures import not_the_protocol
+from .failures import error_from_payload, not_the_protocol
 from .wire import Wire
 
 
@@ -67,7 +68,17 @@ class _WiredClient(AsyncInferenceClient):
         headers = {name.lower(): value for name, value in request_parameters.headers.items()}
         if not self._to_provider:
             headers.pop("authorization", None)
-        return await self._wire.send("POST", request_parameters.url, body=body, headers=headers)
+        return without_nan(await self._wire.send("POST", request_parameters.url, body=body, headers=headers))
+
+
+def without_nan(content: bytes) -> bytes:
+    """The body with null for NaN, which JSON does not have but some servers write: the client's types recurse on it."""
+    if b"NaN" not in content:
+        return content
+    try:
+        return json.dumps(json.loads(content, parse_constant=lambda _: None)).encode()
+    except ValueError:
+        return content
 
 
 _GENERATE_ARGUMENTS = frozenset(inspect.signature(AsyncInferenceClient.text_generation).parameters) - {"grammar"}
@@ -117,12 +128,20 @@ class HubTransport:
 
     async def _read(self, call: Any) -> Any:
         try:
-            return plain(await call)
+            payload = plain(await call)
         except TeacherError:
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             # What the client says when a body does not have the shape of its types.
             raise self._unreadable(error) from None
+        failure = error_from_payload(payload, where=self._where, credentials=self.wire.credentials)
+        if failure is not None:
+            raise failure
+        return payload
+
+    @property
+    def _where(self) -> str:
+        return self._provider or str(self.wire.address)
 
     def _unreadable(self, error: Exception) -> TeacherError:
         if isinstance(error, UnicodeDecodeError):
@@ -131,8 +150,7 @@ class HubTransport:
             what = "its body is not JSON"
         else:
             what = f"its body has another shape ({type(error).__name__}: {str(error)[:200]})"
-        where = self._provider or str(self.wire.address)
-        return not_the_protocol(what, where=where, credentials=self.wire.credentials)
+        return not_the_protocol(what, where=self._where, credentials=self.wire.credentials)
 
     async def aclose(self) -> None:
         await self.wire.aclose()

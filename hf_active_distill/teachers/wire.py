@@ -28,7 +28,7 @@ from .failures import (
 # Shorter than the five seconds after which uvicorn and others close an idle connection: a request sent into a closing
 # connection could not be told from one that reached the model.
 _KEEPALIVE_SECONDS = 3.0
-_CONNECT_SECONDS = 15.0
+CONNECT_SECONDS = 15.0
 
 
 def http_library() -> Any:
@@ -49,6 +49,11 @@ def trusted_authorities(ca_bundle: str | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"`ca_bundle` {ca_bundle!r} cannot be read ({error}): give a PEM file.") from None
+
+
+def encode_json(body: Any) -> bytes:
+    """A body in UTF-8. Letters go out unescaped, as TGI counts bytes; a lone surrogate, which no text has, as `?`."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Wire:
@@ -79,8 +84,8 @@ class Wire:
         self.address = address
         self.credentials = credentials
         self.timeout = timeout
-        self._proxy = proxy
-        self._verify = trusted_authorities(ca_bundle)
+        self.proxy = proxy
+        self.verify = trusted_authorities(ca_bundle)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         if proxy and "@" in proxy:
             credentials.redactor.add(proxy.split("://")[-1].rpartition("@")[0])
@@ -104,8 +109,7 @@ class Wire:
         content = None
         if body is not None:
             sent.setdefault("content-type", "application/json")
-            # A lone surrogate is in no UTF-8 text; TGI counts bytes, so other letters go out unescaped.
-            content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+            content = encode_json(body)
         try:
             response = await self._session(library).request(method, url, content=content, headers=sent)
         except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
@@ -162,15 +166,15 @@ class Wire:
         return session
 
     def _new_session(self, library: Any) -> Any:
-        connect = _CONNECT_SECONDS if self.timeout is None else min(_CONNECT_SECONDS, self.timeout)
+        connect = CONNECT_SECONDS if self.timeout is None else min(CONNECT_SECONDS, self.timeout)
         return library.AsyncClient(
             timeout=library.Timeout(self.timeout, connect=connect, pool=None),
             limits=library.Limits(
                 max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS
             ),
-            proxy=self._proxy,
+            proxy=self.proxy,
             trust_env=not self.address.is_loopback,
-            verify=self._verify,
+            verify=self.verify,
             # A redirected POST may turn into a GET and the token would go to another host.
             follow_redirects=False,
         )
