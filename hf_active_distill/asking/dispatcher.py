@@ -7,7 +7,7 @@ import contextvars
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,13 +19,12 @@ from ..errors import (
     TeacherConnectionError,
     TeacherError,
     TeacherGoneError,
-    TeacherInterruptedError,
 )
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
-from .bounds import TokenBounds
 from .budget import Budget
-from .gate import Gate, Ticket
+from .caller import SIDE_CALL_TIMEOUT, Caller
+from .gate import Gate
 from .health import TeacherHealth
 from .host import LoopHost
 from .journal import Journal
@@ -37,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-#: Seconds after which the server's facts or its tokenizer are given up.
-SIDE_CALL_TIMEOUT = 60.0
 
 _ROW: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("row", default=None)
 
@@ -162,12 +158,8 @@ class Dispatcher:
         if self.journal is not None:
             self.budget.restore(*self.journal.spent(run))
         self._reuse_run = run if reuse == "run" else None
-        self._max_retries = max_retries
-        self._request_timeout = request_timeout
-        self._total_timeout = total_timeout
         self._wait_for_teacher = wait_for_teacher
         self._landing_timeout = landing_timeout
-        self._bounds = TokenBounds(teacher)
         self._gate = Gate(
             self.budget,
             max_concurrency=max_concurrency,
@@ -176,6 +168,15 @@ class Dispatcher:
         )
         self._health = TeacherHealth(
             self._gate, backoff=backoff, max_backoff=max_backoff, max_outage=max_outage, seed=seed
+        )
+        self._caller = Caller(
+            teacher,
+            self.journal,
+            self._gate,
+            self._health,
+            max_retries=max_retries,
+            request_timeout=request_timeout,
+            total_timeout=total_timeout,
         )
         self._host = LoopHost(loop_factory)
         self._numbers = itertools.count()
@@ -388,7 +389,7 @@ class Dispatcher:
         if flight is None:
             call = Call(request, key, info.model, info.revision, self.run, row_id, round, kind, turn)
             # A task of its own: the call lands and is committed even if whoever asked is cancelled.
-            flight = asyncio.ensure_future(self._fly(call, order))
+            flight = asyncio.ensure_future(self._caller.answer(call, order))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(flight)
@@ -401,108 +402,3 @@ class Dispatcher:
         if isinstance(error, TeacherAuthError | TeacherGoneError | JournalError):
             # Whatever the work makes of it: no further call can do better.
             self._halt(error)
-
-    async def _fly(self, call: Call, order: tuple[int, int]) -> TeacherReply:
-        """Makes the call, again and again after failures that pass."""
-        loop = asyncio.get_running_loop()
-        first_try: float | None = None
-        repetitions = paid = 0
-        while True:
-            ticket = await self._admit(call, order)
-            first_try = ticket.admitted if first_try is None else first_try
-            try:
-                reply = await self._attempt(call, ticket)
-            except TeacherError as error:
-                if not error.retryable:
-                    if not isinstance(error, TeacherAuthError):
-                        self._health.refused(error)
-                    raise
-                delay = self._health.failure(
-                    error, now=loop.time(), admitted=ticket.admitted, repetition=repetitions, key=call.key
-                )
-                repetitions += 1
-                paid += error.reached_model
-                late = self._total_timeout is not None and loop.time() + delay - first_try > self._total_timeout
-                if paid > self._max_retries or late:
-                    raise
-                logger.debug("Row %s: %s Again in %.1f s.", call.row_id, error, delay)
-            else:
-                self._health.success()
-                return reply
-            await self._gate.sleep(delay)
-
-    async def _admit(self, call: Call, order: tuple[int, int]) -> Ticket:
-        bound = self._bounds.of(call.request)
-        if self.budget.capped and not self.budget.fits(bound) and not self._gate.refusing:
-            bound = await self._tightened(call, bound)
-        try:
-            return await self._gate.admit(order, bound)
-        except BudgetExhaustedError:
-            if self._gate.refusing:
-                raise
-            # It fitted when it came; the queue was long.
-            tighter = await self._tightened(call, bound)
-            if tighter == bound:
-                raise
-        return await self._gate.admit(order, tighter)
-
-    async def _tightened(self, call: Call, bound: Usage) -> Usage:
-        try:
-            async with asyncio.timeout(SIDE_CALL_TIMEOUT):
-                return await self._bounds.tightened(call.request, bound)
-        except TimeoutError:
-            return bound
-
-    async def _attempt(self, call: Call, ticket: Ticket) -> TeacherReply:
-        """One try: recorded before it is made, booked and committed before anyone gets its answer."""
-        loop = asyncio.get_running_loop()
-        usage: Usage | None = None  # the bound: right whenever it is not known what the model did
-        call_id = None
-        try:
-            if self.journal is not None:
-                usage = Usage()
-                cost = self.budget.price(ticket.bound)
-                call_id = await self.journal.sending(
-                    call, ticket.bound, cost=cost, clock=self._gate.asking_seconds(loop.time())
-                )
-                usage = None
-            sent = loop.time()
-            try:
-                reply = await self._call(call)
-            except Exception as error:
-                unspent = isinstance(error, TeacherError) and not error.reached_model
-                usage = Usage() if unspent else ticket.bound
-                await self._record(call_id, error, usage, loop.time() - sent)
-                raise
-            usage = await self._booked(call, reply, ticket.bound)
-            reply = replace(reply, usage=usage)
-            await self._record(call_id, reply, usage, loop.time() - sent)
-            return reply
-        finally:
-            self._gate.release(ticket, usage)
-
-    async def _call(self, call: Call) -> TeacherReply:
-        try:
-            async with asyncio.timeout(self._request_timeout):
-                return await self.teacher.ask(call.request)
-        except TimeoutError as error:
-            raise TeacherInterruptedError(
-                f"No answer within request_timeout={self._request_timeout:.0f} s."
-            ) from error
-
-    async def _booked(self, call: Call, reply: TeacherReply, bound: Usage) -> Usage:
-        if self.budget.capped and self._bounds.lacks_usage(reply):
-            bound = await self._tightened(call, bound)
-        return self._bounds.booked(call.request, reply, bound)
-
-    async def _record(
-        self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float
-    ) -> None:
-        if self.journal is None or call_id is None:
-            return
-        cost = self.budget.price(usage)
-        clock = self._gate.asking_seconds(asyncio.get_running_loop().time())
-        if isinstance(outcome, TeacherReply):
-            await self.journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock)
-        else:
-            await self.journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)

@@ -1,0 +1,173 @@
+"""One call from its admission to its committed answer, again after failures that pass."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from ..errors import (
+    BudgetExhaustedError,
+    ConfigurationError,
+    TeacherAuthError,
+    TeacherError,
+    TeacherInterruptedError,
+)
+from ..records import Usage
+from ..teachers.base import Teacher, TeacherReply
+from .bounds import TokenBounds
+from .gate import Gate, Ticket
+from .health import TeacherHealth
+from .journal import Journal
+from .rows import Call
+
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which the server's facts or its tokenizer are given up.
+SIDE_CALL_TIMEOUT = 60.0
+
+
+class Caller:
+    """
+    Makes calls. Each try is recorded before it is made, and its answer committed before anyone gets it.
+
+    Args:
+        teacher ([`~teachers.base.Teacher`]): Who is asked.
+        journal ([`Journal`] or `None`): Where calls are recorded.
+        gate ([`Gate`]): Who may call, and when.
+        health ([`TeacherHealth`]): What failures mean.
+        max_retries (`int`): Times a call is repeated that failed after it reached the model.
+        request_timeout (`float`): Seconds for one try.
+        total_timeout (`float` or `None`): Seconds for all tries of a call.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        journal: Journal | None,
+        gate: Gate,
+        health: TeacherHealth,
+        *,
+        max_retries: int,
+        request_timeout: float,
+        total_timeout: float | None,
+    ):
+        if max_retries < 0 or request_timeout <= 0 or (total_timeout is not None and total_timeout <= 0):
+            raise ConfigurationError(
+                "max_retries must be 0 or more, request_timeout and total_timeout above 0 seconds."
+            )
+        self._teacher = teacher
+        self._journal = journal
+        self._gate = gate
+        self._budget = gate.budget
+        self._health = health
+        self._bounds = TokenBounds(teacher)
+        self._max_retries = max_retries
+        self._request_timeout = request_timeout
+        self._total_timeout = total_timeout
+
+    async def answer(self, call: Call, order: tuple[int, int]) -> TeacherReply:
+        """Makes the call. `order` is the place of its row among all that wait."""
+        loop = asyncio.get_running_loop()
+        first_try: float | None = None
+        repetitions = paid = 0
+        while True:
+            ticket = await self._admit(call, order)
+            first_try = ticket.admitted if first_try is None else first_try
+            try:
+                reply = await self._attempt(call, ticket)
+            except TeacherError as error:
+                if not error.retryable:
+                    if not isinstance(error, TeacherAuthError):
+                        self._health.refused(error)
+                    raise
+                delay = self._health.failure(
+                    error, now=loop.time(), admitted=ticket.admitted, repetition=repetitions, key=call.key
+                )
+                repetitions += 1
+                paid += error.reached_model
+                late = self._total_timeout is not None and loop.time() + delay - first_try > self._total_timeout
+                if paid > self._max_retries or late:
+                    raise
+                logger.debug("Row %s: %s Again in %.1f s.", call.row_id, error, delay)
+            else:
+                self._health.success()
+                return reply
+            await self._gate.sleep(delay)
+
+    async def _admit(self, call: Call, order: tuple[int, int]) -> Ticket:
+        bound = self._bounds.of(call.request)
+        if self._budget.capped and not self._budget.fits(bound) and not self._gate.refusing:
+            bound = await self._tightened(call, bound)
+        try:
+            return await self._gate.admit(order, bound)
+        except BudgetExhaustedError:
+            if self._gate.refusing:
+                raise
+            # It fitted when it came; the queue was long.
+            tighter = await self._tightened(call, bound)
+            if tighter == bound:
+                raise
+        return await self._gate.admit(order, tighter)
+
+    async def _tightened(self, call: Call, bound: Usage) -> Usage:
+        try:
+            async with asyncio.timeout(SIDE_CALL_TIMEOUT):
+                return await self._bounds.tightened(call.request, bound)
+        except TimeoutError:
+            return bound
+
+    async def _attempt(self, call: Call, ticket: Ticket) -> TeacherReply:
+        """One try: recorded before it is made, booked and committed before anyone gets its answer."""
+        loop = asyncio.get_running_loop()
+        usage: Usage | None = None  # the bound: right whenever it is not known what the model did
+        call_id = None
+        try:
+            if self._journal is not None:
+                usage = Usage()
+                cost = self._budget.price(ticket.bound)
+                call_id = await self._journal.sending(
+                    call, ticket.bound, cost=cost, clock=self._gate.asking_seconds(loop.time())
+                )
+                usage = None
+            sent = loop.time()
+            try:
+                reply = await self._call(call)
+            except Exception as error:
+                unspent = isinstance(error, TeacherError) and not error.reached_model
+                usage = Usage() if unspent else ticket.bound
+                await self._record(call_id, error, usage, loop.time() - sent)
+                raise
+            usage = await self._booked(call, reply, ticket.bound)
+            reply = replace(reply, usage=usage)
+            await self._record(call_id, reply, usage, loop.time() - sent)
+            return reply
+        finally:
+            self._gate.release(ticket, usage)
+
+    async def _call(self, call: Call) -> TeacherReply:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await self._teacher.ask(call.request)
+        except TimeoutError as error:
+            raise TeacherInterruptedError(
+                f"No answer within request_timeout={self._request_timeout:.0f} s."
+            ) from error
+
+    async def _booked(self, call: Call, reply: TeacherReply, bound: Usage) -> Usage:
+        if self._budget.capped and self._bounds.lacks_usage(reply):
+            bound = await self._tightened(call, bound)
+        return self._bounds.booked(call.request, reply, bound)
+
+    async def _record(
+        self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float
+    ) -> None:
+        if self._journal is None or call_id is None:
+            return
+        cost = self._budget.price(usage)
+        clock = self._gate.asking_seconds(asyncio.get_running_loop().time())
+        if isinstance(outcome, TeacherReply):
+            await self._journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock)
+        else:
+            await self._journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)
