@@ -4,11 +4,13 @@ Local inference on a transformers model: batched generation, log-probabilities, 
 The one place that knows key/value caches and attention masks.
 """
 
-from .branches import Branch, BranchItem, BranchScorer
+from .branches import BranchScorer
 from .embedding import mean_hidden_states
+from .forest import Limits
 from .generation import Generated, Generator, StopStrings
 from .modes import inference
 from .noise import keyed_uniforms
+from .padded import Branch, BranchItem
 
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "BranchScorer",
     "Generated",
     "Generator",
+    "Limits",
     "StopStrings",
     "inference",
     "keyed_uniforms",

@@ -89,26 +89,25 @@ def attention(model: Any, implementation: str) -> Iterator[None]:
         base_model(model).set_attn_implementation(before)
 
 
+def _soft_capped(model: Any) -> bool:
+    return getattr(text_config(model), "attn_logit_softcapping", None) is not None
+
+
 @contextmanager
 def _soft_capped_attention(model: Any) -> Iterator[None]:
     # PyTorch's fused attention cannot cap its scores, and transformers 4 drops the cap without a word (Gemma 2).
-    capped = getattr(text_config(model), "attn_logit_softcapping", None) is not None
-    implementation = (
-        "eager" if capped and attention_implementation(model) == "sdpa" else attention_implementation(model)
-    )
-    with attention(model, implementation):
+    implementation = attention_implementation(model)
+    with attention(model, "eager" if implementation == "sdpa" and _soft_capped(model) else implementation):
         yield
 
 
 @contextmanager
 def masked_attention(model: Any) -> Iterator[str]:
     """
-    An implementation that takes a ready-made mask a pair of positions: `"sdpa"` or `"eager"`. FlashAttention and flex
-    are switched for the time being. Yields the name.
+    Runs the model with an attention implementation that takes a ready-made mask, and yields its name: `"sdpa"` where
+    the model has it, else `"eager"`. FlashAttention and flex want masks of their own and are switched meanwhile.
     """
-    implementation = attention_implementation(model)
-    if implementation not in ("sdpa", "eager"):
-        capped = getattr(text_config(model), "attn_logit_softcapping", None) is not None
-        implementation = "eager" if capped else "sdpa"
+    fused = getattr(base_model(model), "_supports_sdpa", False) and not _soft_capped(model)
+    implementation = "sdpa" if fused else "eager"
     with attention(model, implementation):
         yield implementation

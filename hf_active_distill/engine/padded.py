@@ -1,4 +1,4 @@
-"""Branches scored by encoding every prefix again: slow, but right for any model. The tree is measured against it."""
+"""Branches, and their scores by encoding every prefix again: slow, but right for any model."""
 
 from __future__ import annotations
 
