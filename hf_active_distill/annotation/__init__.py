@@ -6,6 +6,7 @@ from .cot import CotAnnotation
 from .one_call import OneCallAnnotation
 from .registry import BaseAnnotation, available_annotations, get_annotation, register_annotation
 from .verdicts import Verdict, read_verdict
+from .views import completion_rows, failure_counts, preference_rows, render_revision
 
 
 __all__ = [
@@ -19,7 +20,11 @@ __all__ = [
     "OneCallAnnotation",
     "Verdict",
     "available_annotations",
+    "completion_rows",
+    "failure_counts",
     "get_annotation",
+    "preference_rows",
     "read_verdict",
     "register_annotation",
+    "render_revision",
 ]

@@ -1,0 +1,42 @@
+"""Many rows through one method: what the trainer and `annotate` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..asking import Dispatcher
+from ..errors import BudgetExhaustedError
+from ..records import Annotation
+from .base import AnnotationItem, AnnotationMethod
+
+
+def annotate_rows(
+    dispatcher: Dispatcher,
+    method: AnnotationMethod,
+    items: Sequence[AnnotationItem],
+    *,
+    progress: bool | None = None,
+) -> list[Annotation | None]:
+    """
+    Asks about all rows at once.
+
+    Args:
+        dispatcher ([`~asking.Dispatcher`]): The way to the teacher.
+        method ([`AnnotationMethod`]): How to ask.
+        items (`Sequence[AnnotationItem]`): Rows, most important first.
+        progress (`bool`, *optional*): Whether to show a bar; on a terminal by default.
+
+    Returns:
+        `list[Annotation | None]`: In the order of the items; `None` where the budget did not reach.
+    """
+
+    async def annotate(item: AnnotationItem) -> Annotation:
+        ask = dispatcher.bind(row_id=item.row.row_id, round=item.round, kind=method.name)
+        annotation = await method.annotate(item, ask)
+        annotation.usage, annotation.cost = ask.usage, ask.cost
+        if ask.info is not None:
+            annotation.teacher, annotation.revision = ask.info.model, ask.info.revision
+        return annotation
+
+    outcomes = dispatcher.run_all(items, annotate, progress=progress, description=f"asking ({method.name})")
+    return [None if isinstance(outcome, BudgetExhaustedError) else outcome for outcome in outcomes]

@@ -1,0 +1,127 @@
+"""What annotations become: rows for supervised and for preference training, and a coloured diff for the terminal."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..records import Annotation, Prompt
+from ..tasks.base import as_messages
+from ..tasks.steps import one_line
+
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+
+def completion_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+    """
+    Prompt-completion rows of all usable annotations. A conversational prompt gets a conversational completion.
+
+    Reasoning that was kept stands in `<think>` tags before a plain completion, and as `reasoning_content` of a
+    conversational one, where chat templates look for it.
+    """
+    rows = []
+    for annotation in annotations:
+        if annotation.status == "ok" and annotation.completion is not None:
+            completion = _completion(annotation.prompt, annotation.completion, annotation.thinking)
+            rows.append({"prompt": annotation.prompt, "completion": completion})
+    return rows
+
+
+def preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+    """
+    Preference rows `{prompt, chosen, rejected}` of all revisions in which a step was rejected: the accepted steps in
+    the teacher's words, followed by the teacher's step or by the student's rejected one.
+    """
+    rows = []
+    for annotation in annotations:
+        at = annotation.first_rejected
+        if annotation.status != "ok" or at is None or at >= len(annotation.steps):
+            continue
+        rejected = next(verdict.student_step for verdict in annotation.verdicts if verdict.index == at)
+        prefix, preferred = annotation.steps[:at], annotation.steps[at]
+        if one_line(rejected) == one_line(preferred):
+            continue
+        rows.append(
+            {
+                "prompt": annotation.prompt,
+                "chosen": _completion(annotation.prompt, "\n".join([*prefix, preferred])),
+                "rejected": _completion(annotation.prompt, "\n".join([*prefix, one_line(rejected)])),
+            }
+        )
+    return rows
+
+
+def failure_counts(annotations: Iterable[Annotation]) -> dict[str, int]:
+    """How many rows failed for each reason, the most frequent first."""
+    reasons = Counter(annotation.reason or "unknown" for annotation in annotations if annotation.status != "ok")
+    return dict(reasons.most_common())
+
+
+def _completion(prompt: Prompt, text: str, thinking: str | None = None) -> Prompt:
+    if isinstance(prompt, str):
+        return f"<think>\n{thinking}\n</think>\n\n{text}" if thinking else text
+    message = {"role": "assistant", "content": text}
+    return [{**message, "reasoning_content": thinking} if thinking else message]
+
+
+def render_revision(annotation: Annotation) -> RenderableType:
+    """
+    A revision for the terminal: each student step beside the verdict and the teacher's step, changed words coloured,
+    both answers below. Print it with `rich.print`.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_edge=False, pad_edge=False, expand=True)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("student", ratio=1)
+    table.add_column("", justify="center", no_wrap=True)
+    table.add_column("teacher", ratio=1)
+    verdicts = {verdict.index: verdict for verdict in annotation.verdicts}
+    student_steps = annotation.student.steps if annotation.student is not None else []
+    for index in range(max(len(student_steps), len(annotation.steps))):
+        verdict = verdicts.get(index)
+        student = student_steps[index] if index < len(student_steps) else ""
+        fallback = annotation.steps[index] if index < len(annotation.steps) else ""
+        teacher = (verdict.teacher_step if verdict else None) or fallback
+        left, right = _diff(student, teacher) if verdict else (Text(student, style="dim"), Text(teacher))
+        table.add_row(str(index + 1), left, _sign(verdict.accepted) if verdict else Text(""), right)
+    student_answer = annotation.student.answer if annotation.student is not None else None
+    left, right = _diff(student_answer or "", annotation.answer or "")
+    table.add_section()
+    table.add_row("", left or Text("no answer", style="dim"), Text("answer"), right or Text("no answer", style="dim"))
+    head = Text.assemble((_question(annotation), "bold"))
+    status = Text("" if annotation.status == "ok" else f"failed: {annotation.reason}", style="red")
+    return Group(head, table, status) if status.plain else Group(head, table)
+
+
+def _question(annotation: Annotation) -> str:
+    return one_line(as_messages(annotation.prompt)[-1]["content"])
+
+
+def _sign(accepted: bool | None) -> Text:
+    from rich.text import Text
+
+    sign, style = {True: ("yes", "green"), False: ("no", "bold red"), None: ("?", "yellow")}[accepted]
+    return Text(sign, style=style)
+
+
+def _diff(before: str, after: str) -> tuple[Text, Text]:
+    """Both texts, words that went struck out in red, words that came in green."""
+    from rich.text import Text
+
+    left, right = Text(), Text()
+    old, new = before.split(), after.split()
+    for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        same = kind == "equal"
+        for words, text, style in ((old[i1:i2], left, "red strike"), (new[j1:j2], right, "green")):
+            for word in words:
+                text.append(" " if text else "")
+                text.append(word, style="" if same else style)
+    return left, right
