@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +52,7 @@ class BranchScorer:
         self,
         model: Any,
         *,
-        eos_ids: Sequence[int] | frozenset[int],
+        eos_ids: Collection[int],
         pad_id: int = 0,
         batch_size: int = 16,
         method: str = "auto",
@@ -136,7 +136,7 @@ class BranchScorer:
             exact = _flat(self._score_padded(probes, "naive"))
             noise = _distance(exact, _flat(self._score_padded(probes, "padded")))
             base = TOLERANCES.get(self.model.dtype, TOLERANCES[torch.bfloat16])
-            # Half precision rounds by what the weights make of it: padding shows how much. Far beyond that is no noise.
+            # How much half precision rounds depends on the weights: padding shows it. Far more is no rounding.
             rounding = noise if noise <= 10 * base else 0.0
             error = self._tree_error(probes, exact)
         name = type(self.model).__name__

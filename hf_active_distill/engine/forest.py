@@ -88,7 +88,7 @@ def _plans(items: Sequence[BranchItem], limit: int) -> list[_Plan]:
 
 
 def _groups(model: Any, plans: list[_Plan], limits: Limits, growth: int) -> Iterator[list[_Plan]]:
-    """Items of like size together, as many as the limits allow, and at least one. `growth`: tokens a branch may add."""
+    """Items of like size together, as many as the limits allow. `growth` is what a branch may add in tokens."""
     config = text_config(model)
     heads = getattr(config, "num_attention_heads", None) or 1
     group: list[_Plan] = []
@@ -222,7 +222,7 @@ def score_tree(
 
 
 def _pick(logits: torch.Tensor, rows: list[int], columns: list[int], targets: list[int]) -> np.ndarray:
-    """log p of tokens at places of the logits. Each place is normalised once, some at a time: float copies are large."""
+    """log p of tokens at places of the logits, normalised some places at a time: float copies are large."""
     if not rows:
         return np.zeros(0)
     flat = logits.reshape(-1, logits.shape[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,7 +127,7 @@ class Generator:
     Args:
         model (`PreTrainedModel` or `PeftModel`):
             Causal language model.
-        eos_ids (`Sequence[int]`):
+        eos_ids (`Collection[int]`):
             Tokens that end a row.
         pad_id (`int`, *optional*, defaults to `0`):
             Filler, never attended to.
@@ -135,7 +135,7 @@ class Generator:
             Rows at a time.
     """
 
-    def __init__(self, model: Any, *, eos_ids: Sequence[int], pad_id: int = 0, batch_size: int = 16):
+    def __init__(self, model: Any, *, eos_ids: Collection[int], pad_id: int = 0, batch_size: int = 16):
         self.model = model
         self.eos_ids = frozenset(eos_ids)
         self.pad_id = pad_id
@@ -164,7 +164,8 @@ class Generator:
             temperature (`float`, *optional*, defaults to `0.0`):
                 0 is greedy.
             uniforms (`Sequence[np.ndarray]`, *optional*):
-                Sampling noise a row, as drawn by [`~hf_active_distill.engine.keyed_uniforms`]; number t chooses token t.
+                Sampling noise a row, as [`~hf_active_distill.engine.keyed_uniforms`] draws it; number t chooses
+                token t.
             stop (`Stop`, *optional*):
                 Called with the row's index and its tokens after every token; true ends the row.
             keep_cache (`bool`, *optional*, defaults to `False`):
@@ -247,12 +248,13 @@ class _Batch:
     def row_cache(self, row: int) -> RowCache:
         """A copy of one row's keys and values without its padding: a view would keep the whole batch alive."""
         assert self.cache is not None
-        return [
-            (layer.keys[row, :, self.pads[row] :].clone(), layer.values[row, :, self.pads[row] :].clone())
-            if layer.get_seq_length()
-            else None
-            for layer in self.cache.layers
-        ]
+        pad = self.pads[row]
+        held: RowCache = []
+        for layer in self.cache.layers:
+            # Layers that share another's keys hold none of their own.
+            keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+            held.append(None if keys is None else (keys[row, :, pad:].clone(), values[row, :, pad:].clone()))
+        return held
 
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
         kwargs: dict[str, Any] = {"attention_mask": self.mask, "use_cache": self.cached}

@@ -23,7 +23,7 @@ from .modes import accepts, text_config
 @dataclass
 class Trie:
     """
-    A trunk and the branches off it; tokens that branches have in common with each other or with the trunk are one node.
+    A trunk and the branches off it. Tokens that branches share with each other or with the trunk are one node.
 
     Nodes 0 .. len(trunk) - 1 are the trunk, later ones belong to branches.
 
@@ -38,7 +38,7 @@ class Trie:
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def insert(self, prefix: int, tokens: Iterable[int]) -> list[int]:
-        """Adds a branch after `prefix` tokens of the trunk and returns its nodes, that of the last trunk token first."""
+        """Adds a branch after `prefix` trunk tokens and returns its nodes, that of the last trunk token first."""
         path = [prefix - 1]
         for token in tokens:
             path.append(self._child(path[-1], token))

@@ -67,7 +67,7 @@ def boundary_signals(
     signals = []
     for row, table in enumerate(totals):
         index = next(i for i, answer in enumerate(seen[row]) if _same(batch, answer, finals[row]))
-        chances = table if choices[row] is None else table[:, : len(choices[row])]  # type: ignore[arg-type]
+        chances = table[:, : len(choices[row] or seen[row])]
         signals.append(
             BoundarySignal(
                 final_logprobs=table[:, index],

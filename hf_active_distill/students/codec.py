@@ -1,4 +1,4 @@
-"""Between text and token ids: prompts, training rows, what a student wrote, and where in its tokens a character lies."""
+"""Between text and token ids: prompts, training rows, what was written, and where in its tokens a character lies."""
 
 from __future__ import annotations
 

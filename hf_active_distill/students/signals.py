@@ -5,7 +5,7 @@ The signals of [`~hf_active_distill.selection.base.SignalRequest`], a function e
 |---|---|---|
 | `tokens` | | `TokenSignal` |
 | `samples` | `k` (5), `temperature` (0.7) | `list[Explanation]` |
-| `boundaries` | `removal` (`"prefix"`), `answers` (`False`), `distribution` (`False`), `answer_tokens` (16) | `BoundarySignal` |
+| `boundaries` | `removal` (`"prefix"`), `answers`, `distribution` (`False`), `answer_tokens` (16) | `BoundarySignal` |
 | `resamples` | `samples` (3), `temperature` (1.0), `step_tokens` (64) | `ResampleSignal` |
 | `self_confidence` | `form` (`"answer_probability"`) | `float` |
 | `embedding` | | 1-d array |

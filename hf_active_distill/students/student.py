@@ -210,8 +210,8 @@ class Student:
         for row, prompt, free in zip(rows, prompts, room, strict=True):
             if free < 1:
                 raise DataError(
-                    f"The prompt of row {row.row_id!r} has {len(prompt)} tokens and leaves no room for an explanation: "
-                    f"the model has {limit} positions. Shorten it, use fewer few-shot examples, or drop the row."
+                    f"The prompt of row {row.row_id!r} has {len(prompt)} tokens and leaves no room for an explanation "
+                    f"(the model has {limit} positions). Shorten it, use fewer few-shot examples, or drop the row."
                 )
         return room
 
