@@ -251,7 +251,8 @@ _REMARK_WORDS = frozenset(
     still just nothing any mistake mistakes error errors problem problems issue issues wrong incorrect false
     invalid mistaken afraid sorry unfortunately disagree reject rejected words wording way put say write
     rephrase rephrased restate same see find think helps help useful point idea how begins since because reason
-    doubt objection objections missing remaining left complete enough needed more else other further added add""".split()
+    doubt objection objections missing remaining left complete enough needed more else other further
+    added add""".split()
 )
 
 
