@@ -181,8 +181,9 @@ class RoundStore:
         return rows + [metrics for index in range(before) if (metrics := self.read_metrics(index)) is not None]
 
     def write_metrics(self, round_index: int, metrics: dict[str, Any]) -> None:
-        """Adds what was measured after the round's training."""
+        """Adds what was measured after the round's training, and brings `metrics.jsonl` of the run up to date."""
         _write_durably(self.path(round_index) / "metrics.json", json.dumps(metrics, indent=2))
+        _write_lines(self.folder.parent / "metrics.jsonl", self.history(round_index + 1))
 
     def read_metrics(self, round_index: int) -> dict[str, Any] | None:
         path = self.path(round_index) / "metrics.json"

@@ -82,7 +82,9 @@ class EladScriptArguments:
         compare (`str`, *optional*): Another selection to run with the same seed and budget, drawn beside this one.
     """
 
-    dataset_name: str = field(default="synthetic:arithmetic_skewed", metadata={"help": "Hub id, path or synthetic:NAME."})
+    dataset_name: str = field(
+        default="synthetic:arithmetic_skewed", metadata={"help": "Hub id, path or synthetic:NAME."}
+    )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
     dataset_train_split: str = field(default="train", metadata={"help": "The pool."})
     dataset_test_split: str = field(default="test", metadata={"help": "Evaluation rows, 'none' for no evaluation."})
@@ -92,7 +94,9 @@ class EladScriptArguments:
     reference_column: str | None = field(default=None, metadata={"help": "Column with the evaluation rows' answer."})
     teacher: str | None = field(default=None, metadata={"help": "Address of the teacher, such as a TGI URL."})
     teacher_model: str | None = field(default=None, metadata={"help": "Model to serve as the teacher."})
-    teacher_error_rate: float = field(default=0.0, metadata={"help": "Share of steps the built-in teacher gets wrong."})
+    teacher_error_rate: float = field(
+        default=0.0, metadata={"help": "Share of steps the built-in teacher gets wrong."}
+    )
     plan: bool = field(default=False, metadata={"help": "Print what the run will cost, and stop."})
     compare: str | None = field(default=None, metadata={"help": "Another selection to run beside this one."})
 
@@ -192,9 +196,7 @@ def run_arm(
     return trainer
 
 
-def main(
-    script_args: EladScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig
-) -> int:
+def main(script_args: EladScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> int:
     """Runs the arm, and the one to compare with, and draws the curve. Returns the exit code."""
     arms = {training_args.selection: training_args}
     if script_args.compare is not None:
@@ -226,7 +228,9 @@ def draw(arms: dict[str, ActiveDistillationConfig]) -> None:
     first = next(iter(arms.values()))
     curves = {name: read_metrics(args.output_dir) for name, args in arms.items()}
     if any(row.get("eval_accuracy") is not None for rows in curves.values() for row in rows):
-        plot_learning_curves(curves, Path(first.output_dir) / "learning_curve.png", title="What the teacher's tokens buy")
+        plot_learning_curves(
+            curves, Path(first.output_dir) / "learning_curve.png", title="What the teacher's tokens buy"
+        )
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None) -> TrlParser:

@@ -27,7 +27,9 @@ def explanation_metrics(
         (mean number of steps).
     """
     count = len(rows)
-    right = sum(task.verify(row, explanation.answer) is True for row, explanation in zip(rows, explanations, strict=True))
+    right = sum(
+        task.verify(row, explanation.answer) is True for row, explanation in zip(rows, explanations, strict=True)
+    )
     accuracy = right / count
     return {
         f"{prefix}_accuracy": accuracy,

@@ -9,7 +9,6 @@ from .callbacks import (
     StoppingCallback,
 )
 from .config import ActiveDistillationConfig
-from .plan import Plan
 from .schedule import RoundSchedule
 from .trainer import ActiveDistillationTrainer
 
@@ -19,7 +18,6 @@ __all__ = [
     "ActiveDistillationConfig",
     "ActiveDistillationTrainer",
     "AnnotationEvent",
-    "Plan",
     "RoundEndEvent",
     "RoundSchedule",
     "SelectionCallback",

@@ -7,9 +7,7 @@ training, `on_epoch_end`, evaluation, `on_round_end`, checkpoint.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -133,6 +131,11 @@ class SelectionCallback(ActiveDistillationCallback):
         """Called once by the trainer."""
         self._trainer = trainer
 
+    @property
+    def name(self) -> str:
+        """Stands in the reasons of chosen rows that have none."""
+        return self.trainer.strategy.name
+
     def requests(self) -> tuple[SignalRequest, ...]:
         """Signals to compute for every candidate."""
         return self.trainer.strategy.requests()
@@ -161,7 +164,7 @@ class SelectionCallback(ActiveDistillationCallback):
             trainer.prepare_weights(round_index)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.trainer.terminating:
+        if self.trainer.agreed_to_terminate():
             control.should_save = control.should_training_stop = True
         if self.trainer.schedule.position(state.global_step)[1] == 0:
             # A round's last step: what is due now happens at the end of the epoch, when the round is really over.
@@ -176,7 +179,7 @@ class SelectionCallback(ActiveDistillationCallback):
         if steps_done:
             # The middle of a round: "epoch" strategies mean rounds.
             control.should_evaluate = False
-            control.should_save = self.trainer.terminating
+            control.should_save = False
             return
         control.should_evaluate = control.should_evaluate or evaluate
         control.should_save = control.should_save or save
@@ -217,13 +220,3 @@ class StoppingCallback(ActiveDistillationCallback):
             if max(accuracies[-patience:]) <= best_before + args.plateau_threshold:
                 return "plateau"
         return None
-
-
-class MetricsFileCallback(ActiveDistillationCallback):
-    """Writes `metrics.jsonl` in `output_dir`: one line a round, rewritten as a whole so that it never holds a round
-    twice."""
-
-    def on_round_end(self, args, state, control, event, **kwargs):
-        if state.is_world_process_zero:
-            lines = "".join(json.dumps(row) + "\n" for row in [*event.history, event.figures])
-            (Path(args.output_dir) / "metrics.jsonl").write_text(lines, encoding="utf-8")

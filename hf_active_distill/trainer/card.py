@@ -75,7 +75,11 @@ _HYPER_PARAMETERS = (
 
 
 def write_model_card(
-    trainer: ActiveDistillationTrainer, *, model_name: str | None, dataset_name: str | None, tags: str | list[str] | None
+    trainer: ActiveDistillationTrainer,
+    *,
+    model_name: str | None,
+    dataset_name: str | None,
+    tags: str | list[str] | None,
 ) -> None:
     """Writes `README.md` into the trainer's `output_dir`."""
     args = trainer.args

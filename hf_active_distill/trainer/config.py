@@ -159,9 +159,7 @@ class ActiveDistillationConfig(TrainingArguments):
     > - `bf16`: Defaults to whatever the accelerator supports; off on a CPU.
     """
 
-    num_train_epochs: float = field(
-        default=3.0, metadata={"help": "Passes over all annotated rows in each round."}
-    )
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over all annotated rows in each round."})
     learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate for AdamW."})
     logging_steps: float = field(
         default=10,
@@ -237,9 +235,7 @@ class ActiveDistillationConfig(TrainingArguments):
     verify_with_reference: bool = field(
         default=False, metadata={"help": "Whether a teacher answer that contradicts the reference fails the row."}
     )
-    max_attempts_per_row: int = field(
-        default=2, metadata={"help": "Times a row may fail before it leaves the pool."}
-    )
+    max_attempts_per_row: int = field(default=2, metadata={"help": "Times a row may fail before it leaves the pool."})
     teacher_concurrency: int = field(default=8, metadata={"help": "Teacher calls in flight at once."})
     teacher_timeout: float = field(default=120.0, metadata={"help": "Seconds for one teacher call."})
     teacher_max_retries: int = field(default=6, metadata={"help": "Repeats of a call after an error that may pass."})
@@ -376,9 +372,7 @@ def _parsed_dict(name: str, value: Any) -> dict[str, Any] | None:
     try:
         parsed = json.loads(value)
     except (TypeError, json.JSONDecodeError) as error:
-        raise ConfigurationError(
-            f"`{name}` must be a JSON object such as '{{\"key\": 1}}', got {value!r}."
-        ) from error
+        raise ConfigurationError(f"`{name}` must be a JSON object such as '{{\"key\": 1}}', got {value!r}.") from error
     if not isinstance(parsed, dict):
         raise ConfigurationError(f"`{name}` must be a JSON object, got {value!r}.")
     return parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..asking import Budget, Dispatcher, Journal, Prices
+from ..asking import Budget, Dispatcher, Prices
 from ..errors import ConfigurationError
 from ..teachers import Teacher, load_teacher
 from .config import ActiveDistillationConfig
@@ -35,7 +35,7 @@ def open_dispatcher(
     path.parent.mkdir(parents=True, exist_ok=True)
     dispatcher = Dispatcher(
         load_teacher(teacher, **options),
-        journal=Journal(path),
+        journal=path,
         budget=make_budget(args),
         max_concurrency=args.teacher_concurrency,
         max_retries=args.teacher_max_retries,
@@ -43,11 +43,15 @@ def open_dispatcher(
         run=str(Path(args.output_dir).name) if args.journal_path else RUN,
     )
     try:
-        dispatcher.connect()
+        dispatcher.run_all([], _nothing)  # asks for the server's facts
     except BaseException:
         dispatcher.close()
         raise
     return dispatcher
+
+
+async def _nothing(item: object) -> None:
+    """There are no items."""
 
 
 def make_budget(args: ActiveDistillationConfig) -> Budget:

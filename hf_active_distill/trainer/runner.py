@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..annotation.base import AnnotationItem, AnnotationMethod
+from ..annotation.run import annotate_rows
 from ..asking import Dispatcher
-from ..errors import BudgetExhaustedError
 from ..pool import Pool
 from ..records import Annotation, Explanation, PoolRow
 from ..rounds import RoundRecord
@@ -29,7 +28,7 @@ from .schedule import derived_seed
 if TYPE_CHECKING:
     from .callbacks import SelectionCallback
 
-logger = logging.getLogger(__name__)
+R = TypeVar("R")
 
 
 class RoundRunner:
@@ -41,6 +40,7 @@ class RoundRunner:
         method (`AnnotationMethod`): How to ask.
         open_student (`Callable`): Gives a context in which the student can be asked.
         dispatcher (`Dispatcher` or `None`): The main process's way to the teacher, `None` on the others.
+        before_chunk (`Callable`): Called before every chunk of rows; what it raises ends the round on all processes.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RoundRunner:
         method: AnnotationMethod,
         open_student: Callable[[], AbstractContextManager[Student]],
         dispatcher: Dispatcher | None,
+        before_chunk: Callable[[], None],
     ):
         self.args = args
         self.accelerator = accelerator
@@ -58,6 +59,7 @@ class RoundRunner:
         self.method = method
         self.open_student = open_student
         self.dispatcher = dispatcher
+        self.before_chunk = before_chunk
 
     def run(
         self, round_index: int, global_step: int, available: list[str], selector: SelectionCallback
@@ -74,9 +76,7 @@ class RoundRunner:
         record.seconds["scoring"] = time.monotonic() - started
         started = time.monotonic()
         items = [
-            AnnotationItem(
-                self.pool.rows[row_id], explanations.get(row_id), round_index, self.pool.failures[row_id]
-            )
+            AnnotationItem(self.pool.rows[row_id], explanations.get(row_id), round_index, self.pool.failures[row_id])
             for row_id in result.ids
         ]
         outcomes = on_main_process(self.accelerator, lambda: self.ask(items))
@@ -91,33 +91,15 @@ class RoundRunner:
 
     def explain(self, student: Student, rows: Sequence[PoolRow], round_index: int, label: str) -> list[Explanation]:
         """Greedy explanations of rows, shared over the processes."""
-        with self._bar(label, len(rows)) as bar:
-            return map_chunks(
-                self.accelerator,
-                rows,
-                self.args.per_device_scoring_batch_size,
-                lambda chunk: student.explain(chunk, round=round_index),
-                bar.update,
-            )
+        return self._map(label, rows, lambda chunk: student.explain(chunk, round=round_index))
 
     def ask(self, items: Sequence[AnnotationItem]) -> list[Annotation | None]:
         """Asks the teacher about rows, all dialogues at once; `None` where the budget did not reach."""
         dispatcher = self.dispatcher
         if dispatcher is None:
             raise RuntimeError("Only the main process talks to the teacher.")
-
-        async def annotate(item: AnnotationItem) -> Annotation:
-            ask = dispatcher.bind(row_id=item.row.row_id, round=item.round, kind=self.method.name)
-            annotation = await self.method.annotate(item, ask)
-            annotation.usage, annotation.cost = ask.usage, ask.cost
-            info = await dispatcher.info()
-            annotation.teacher, annotation.revision = info.model, info.revision
-            return annotation
-
-        outcomes = dispatcher.run_all(
-            items, annotate, progress=not self.args.disable_tqdm, description=f"asking ({self.method.name})"
-        )
-        return [None if isinstance(outcome, BudgetExhaustedError) else outcome for outcome in outcomes]
+        progress = False if self.args.disable_tqdm else None
+        return annotate_rows(dispatcher, self.method, items, progress=progress)
 
     def _choose(
         self, round_index: int, available: list[str], selector: SelectionCallback, student: Student
@@ -148,15 +130,13 @@ class RoundRunner:
     ) -> list[Candidate]:
         if not requests:
             return [Candidate(row=row) for row in rows]
-        with self._bar("scoring", len(rows)) as bar:
-            return map_chunks(
-                self.accelerator,
-                rows,
-                self.args.per_device_scoring_batch_size,
-                lambda chunk: student.candidates(chunk, requests, round=round_index),
-                bar.update,
-            )
+        return self._map("scoring", rows, lambda chunk: student.candidates(chunk, requests, round=round_index))
 
-    def _bar(self, label: str, total: int) -> tqdm:
+    def _map(self, label: str, rows: Sequence[PoolRow], work: Callable[[Sequence[PoolRow]], list[R]]) -> list[R]:
+        def checked(chunk: Sequence[PoolRow]) -> list[R]:
+            self.before_chunk()
+            return work(chunk)
+
         hidden = self.args.disable_tqdm or not self.accelerator.is_main_process
-        return tqdm(total=total, desc=label, disable=hidden, leave=False, unit="row")
+        with tqdm(total=len(rows), desc=label, disable=hidden, leave=False, unit="row") as bar:
+            return map_chunks(self.accelerator, rows, self.args.per_device_scoring_batch_size, checked, bar.update)

@@ -22,7 +22,8 @@ from transformers import (
 )
 from transformers.trainer_utils import TrainOutput
 
-from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
+from ..annotation import AnnotationItem, AnnotationMethod, AnnotationSettings, get_annotation
+from ..annotation.run import annotate_rows
 from ..asking import Dispatcher
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError, TerminatedError
 from ..evaluation import explanation_metrics, require_references
@@ -31,11 +32,11 @@ from ..records import Annotation, Explanation, PoolRow
 from ..rounds import RoundRecord, RoundStore
 from ..selection import RandomShare, SelectionStrategy, as_strategy
 from ..students import Student
+from ..tables import annotations_to_dataset
 from ..tasks import Task, get_task
 from ..teachers import GenerationParams, Teacher
 from .callbacks import (
     AnnotationEvent,
-    MetricsFileCallback,
     RoundEndEvent,
     SelectionCallback,
     SelectionEvent,
@@ -46,10 +47,16 @@ from .checkpoint import read_state, resolve_checkpoint, write_state
 from .config import ActiveDistillationConfig
 from .desk import open_dispatcher
 from .distributed import on_main_process, raised_everywhere, whole_model
-from .plan import Plan, make_plan
 from .runner import RoundRunner
 from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_lambda
-from .setup import FormattingFunc, load_processing_class, load_student, read_rows, read_seed_annotations, warn_of_unused
+from .setup import (
+    FormattingFunc,
+    load_processing_class,
+    load_student,
+    read_rows,
+    read_seed_annotations,
+    warn_of_unused,
+)
 from .weights import FirstWeights
 
 
@@ -160,7 +167,9 @@ class ActiveDistillationTrainer(Trainer):
         self.task = task if isinstance(task, Task) else get_task(task or args.task, **(args.task_kwargs or {}))
         self._read_data(args, pool_dataset, train_dataset, eval_dataset, formatting_func)
         self.strategy = self._make_strategy(args, selection)
-        self.method = annotation or get_annotation(args.annotation, self.task, _annotation_settings(args))
+        self.method = annotation or get_annotation(
+            args.annotation, self.task, _annotation_settings(args), **(args.annotation_kwargs or {})
+        )
         self._teacher = teacher
         # The token leaves the configuration, which is pickled into every checkpoint.
         self._teacher_token, args.teacher_token = args.teacher_token, None
@@ -175,6 +184,7 @@ class ActiveDistillationTrainer(Trainer):
         self.records: dict[int, RoundRecord] = {}
         self.stop_reason: str | None = None
         self._termination = threading.Event()
+        self._asked: Student | None = None
         own_callbacks, callbacks = self._arrange_callbacks(callbacks)
         super().__init__(
             model=student,
@@ -210,7 +220,8 @@ class ActiveDistillationTrainer(Trainer):
         self.seed_annotations = read_seed_annotations(train_dataset, self.task) if train_dataset is not None else []
         if isinstance(eval_dataset, dict):
             self.eval_rows: Any = {
-                name: read_rows(part, f"eval_dataset['{name}']", formatting_func) for name, part in eval_dataset.items()
+                name: read_rows(part, f"eval_dataset['{name}']", formatting_func)
+                for name, part in eval_dataset.items()
             }
         else:
             self.eval_rows = None if eval_dataset is None else read_rows(eval_dataset, "eval_dataset", formatting_func)
@@ -232,7 +243,9 @@ class ActiveDistillationTrainer(Trainer):
     @staticmethod
     def _make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
         strategy = as_strategy(selection or args.selection, **(args.selection_kwargs or {}))
-        return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
+        return (
+            RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
+        )
 
     def _arrange_callbacks(self, callbacks: list[TrainerCallback] | None):
         callbacks = list(callbacks or [])
@@ -242,7 +255,7 @@ class ActiveDistillationTrainer(Trainer):
         selector = selectors[0] if selectors else SelectionCallback()
         selector.bind(self)
         rest = [callback for callback in callbacks if callback is not selector]
-        return [StoppingCallback(), selector, MetricsFileCallback()], rest
+        return [StoppingCallback(), selector], rest
 
     # ------------------------------------------------------------------ Trainer's hooks
 
@@ -359,6 +372,30 @@ class ActiveDistillationTrainer(Trainer):
             self.stop_reason = "terminated"
         return output
 
+    def _answer_evaluation_rows(self) -> None:
+        """`eval_with_teacher`: rows without a reference get the teacher's answer, once, from the journal if it is there."""
+        rows = [row for part in self._eval_parts().values() for row in part if row.reference is None]
+        if not rows:
+            return
+        method = get_annotation("cot", self.task, _annotation_settings(self.args))
+        items = [AnnotationItem(row) for row in rows]
+
+        def ask() -> list[Annotation | None]:
+            if self._dispatcher is None:
+                raise RuntimeError("Only the main process talks to the teacher.")
+            return annotate_rows(self._dispatcher, method, items)
+
+        annotations = on_main_process(self.accelerator, ask)
+        for row, annotation in zip(rows, annotations, strict=True):
+            row.reference = annotation.answer if annotation is not None and annotation.status == "ok" else None
+        unanswered = sum(row.reference is None for row in rows)
+        logger.warning(
+            "The metric is agreement with the teacher: it answered %d evaluation rows; %d that it could not answer are "
+            "left out.",
+            len(rows) - unanswered,
+            unanswered,
+        )
+
     def _claim_output(self, resuming: bool) -> None:
         if self.accelerator.is_main_process:
             self.store.begin(self.run_settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
@@ -446,7 +483,7 @@ class ActiveDistillationTrainer(Trainer):
         def on_sigterm(signum, frame):
             self._termination.set()
             if self._dispatcher is not None:
-                self._dispatcher.stop()
+                self._dispatcher.stop(_terminated())
 
         before = signal.signal(signal.SIGTERM, on_sigterm)
         try:
@@ -497,13 +534,17 @@ class ActiveDistillationTrainer(Trainer):
         if not event.available_ids:
             logger.warning("Round %d: no row is left in the pool; training goes on with those there are.", round_index)
             return RoundRecord(round=round_index, global_step=step)
-        record = self._runner().run(round_index, step, event.available_ids, selector)
-        self._stop_here_if_terminated()
-        return record
+        return self._runner().run(round_index, step, event.available_ids, selector)
 
     def _runner(self) -> RoundRunner:
         return RoundRunner(
-            self.args, self.accelerator, self.pool, self.method, self.open_student, self._dispatcher
+            self.args,
+            self.accelerator,
+            self.pool,
+            self.method,
+            self.open_student,
+            self._dispatcher,
+            self._stop_here_if_terminated,
         )
 
     def _adopt(self, record: RoundRecord) -> None:
@@ -549,7 +590,9 @@ class ActiveDistillationTrainer(Trainer):
         self.stop_reason = event.stop_reason or ("rounds" if last else None)
         figures["stop_reason"] = self.stop_reason
         on_main_process(self.accelerator, lambda: self.store.write_metrics(round_index, figures))
-        numbers = {key: value for key, value in figures.items() if isinstance(value, (int, float)) and key not in metrics}
+        numbers = {
+            key: value for key, value in figures.items() if isinstance(value, (int, float)) and key not in metrics
+        }
         self.log({f"round/{key}": float(value) for key, value in numbers.items()})
         return self.stop_reason is not None
 
@@ -569,8 +612,9 @@ class ActiveDistillationTrainer(Trainer):
                 handler(self.args, self.state, self.control, event=event, model=self.model, trainer=self)
 
     def _stop_here_if_terminated(self) -> None:
-        if self.agreed_to_terminate():
-            raise TerminatedError("Terminated between two epochs. Resume with `resume_from_checkpoint=True`.")
+        # Not agreed with the others: what one process raises here is raised on all.
+        if self._termination.is_set():
+            raise _terminated()
 
     # ------------------------------------------------------------------ student and rows
 
@@ -582,6 +626,12 @@ class ActiveDistillationTrainer(Trainer):
             yield self._student(model)
 
     def _student(self, model: Any) -> Student:
+        # One student a model: its scorer is checked against plain re-encoding once, not every round.
+        if self._asked is None or self._asked.model is not model:
+            self._asked = self._make_student(model)
+        return self._asked
+
+    def _make_student(self, model: Any) -> Student:
         return Student(
             model,
             self.processing_class,
@@ -609,13 +659,9 @@ class ActiveDistillationTrainer(Trainer):
 
     # ------------------------------------------------------------------ what a user asks for
 
-    def plan(self) -> Plan:
-        """What the run will cost, without a single teacher call: see [`~trainer.plan.Plan`]."""
-        return make_plan(self)
-
     def annotations_dataset(self) -> Dataset:
         """Every annotation so far, failed ones included, as a data set: one row each."""
-        rows = [annotation.to_dict() for index in sorted(self.records) for annotation in self.records[index].annotations]
+        rows = [annotation for index in sorted(self.records) for annotation in self.records[index].annotations]
         if not rows:
             raise DataError("There are no annotations yet: call `train()` first.")
         return annotations_to_dataset(rows)
@@ -624,6 +670,10 @@ class ActiveDistillationTrainer(Trainer):
         """Writes `README.md` in `output_dir`: method, teacher, rounds, figures, citation."""
         if self.is_world_process_zero():
             write_model_card(self, model_name=model_name, dataset_name=dataset_name, tags=tags)
+
+
+def _terminated() -> TerminatedError:
+    return TerminatedError("SIGTERM between two epochs. Go on with `resume_from_checkpoint=True`.")
 
 
 def _annotation_settings(args: ActiveDistillationConfig) -> AnnotationSettings:

@@ -1,0 +1,84 @@
+"""Records as data sets, with one schema whatever they hold, so that the tables of two rounds can be put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset, Features, List, Value
+
+from .records import Annotation
+from .tasks import as_messages
+
+
+_TEXT, _COUNT = Value("string"), Value("int64")
+_MESSAGES = List({"role": _TEXT, "content": _TEXT})
+
+
+def _features(conversational: bool) -> Features:
+    return Features(
+        {
+            "row_id": _TEXT,
+            "prompt": _MESSAGES if conversational else _TEXT,
+            "completion": _MESSAGES if conversational else _TEXT,
+            "round": _COUNT,
+            "kind": _TEXT,
+            "status": _TEXT,
+            "reason": _TEXT,
+            "steps": List(_TEXT),
+            "answer": _TEXT,
+            "thinking": _TEXT,
+            "student": {
+                "row_id": _TEXT,
+                "text": _TEXT,
+                "steps": List(_TEXT),
+                "answer": _TEXT,
+                "finish_reason": _TEXT,
+                "thinking": _TEXT,
+                "num_tokens": _COUNT,
+                "sample_index": _COUNT,
+            },
+            "verdicts": List(
+                {
+                    "index": _COUNT,
+                    "student_step": _TEXT,
+                    "accepted": Value("bool"),
+                    "teacher_step": _TEXT,
+                    "reply": _TEXT,
+                }
+            ),
+            "first_rejected": _COUNT,
+            "attempt": _COUNT,
+            "teacher": _TEXT,
+            "revision": _TEXT,
+            "usage": {
+                "calls": _COUNT,
+                "prompt_tokens": _COUNT,
+                "completion_tokens": _COUNT,
+                "reasoning_tokens": _COUNT,
+                "cached_prompt_tokens": _COUNT,
+                "estimated": Value("bool"),
+            },
+            "cost": Value("float64"),
+            "seed_row": Value("bool"),
+        }
+    )
+
+
+def annotations_to_dataset(annotations: Sequence[Annotation]) -> Dataset:
+    """
+    Annotations as a data set, one row each, failed ones included (`status`).
+
+    `prompt` and `completion` are text where every prompt is text, conversations otherwise, so rows with `status="ok"`
+    are prompt-completion rows as TRL takes them.
+    """
+    conversational = any(not isinstance(annotation.prompt, str) for annotation in annotations)
+    features = _features(conversational)
+    rows = []
+    for annotation in annotations:
+        row = annotation.to_dict()
+        if conversational:
+            row["prompt"] = as_messages(annotation.prompt)
+            text = annotation.completion
+            row["completion"] = None if text is None else [{"role": "assistant", "content": text}]
+        rows.append({name: row[name] for name in features})
+    return Dataset.from_list(rows, features=features)
