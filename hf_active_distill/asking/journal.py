@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,31 @@ _FINISHED = """
 """
 
 
+@dataclass(eq=False)
+class _Write:
+    """One statement on its way into the file."""
+
+    statement: str
+    values: tuple[Any, ...]
+    sync: bool
+    done: asyncio.Future[None]
+
+    def finish(self, error: JournalError | None = None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
 class Journal:
     """
     A durable record of every call to a teacher, in one SQLite file.
 
-    One object writes at a time; readers ([`JournalReader`], `hf-active-distill journal`) may look at any time. The
-    coroutines return when what they wrote is on the disk; writes of concurrent calls share one commit.
+    One object writes at a time; readers ([`JournalReader`], `hf-active-distill journal`) may look at any time. What a
+    coroutine wrote is committed when it returns, and survives a killed process; an answer is also on the disk by then,
+    and survives a power cut. Writes of concurrent calls share commits.
 
     Args:
         path (`str` or `Path`): The file. It is created where there is none, and its folder too.
@@ -63,7 +83,7 @@ class Journal:
             raise ConfigurationError(f"on_network must be 'refuse' or 'delete', got {on_network!r}.")
         self.path = Path(path)
         self._secrets = secrets
-        journal_mode = _journal_mode(self.path, on_network)
+        self._journal_mode = _journal_mode(self.path, on_network)
         self._lock = storage.WriterLock(self.path.with_name(self.path.name + ".lock"))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +93,7 @@ class Journal:
                 f"The journal {self.path} cannot be written ({error}). Give a path in a folder where you may write."
             ) from error
         try:
-            self._db = schema.open_for_writing(self.path, journal_mode=journal_mode, check=check)
+            self._db = schema.open_for_writing(self.path, journal_mode=self._journal_mode, check=check)
             # Answers are looked up over a connection of their own: it sees what is committed and nothing else.
             self._lookup = schema.connect(self.path, readonly=True)
             self._next_id = 1 + (self._db.execute("SELECT max(id) FROM calls").fetchone()[0] or 0)
@@ -83,12 +103,15 @@ class Journal:
         self._pid = os.getpid()
         self._closed = False
         self._broken: JournalError | None = None
-        self._batch: list[tuple[str, tuple[Any, ...], asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._batch: list[_Write] = []
         self._flushing = False
-        # One thread for the commits alone. The statements run on the event loop's thread: a second thread would lose
-        # the interpreter lock at every one of them, and wait for it while the loop is busy.
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        # The log is flushed to the disk in a thread of its own, while the event loop goes on. Statements and commits
+        # run on the loop's thread: another one would lose the interpreter lock at every single statement.
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._log_fd: int | None = None
+        self._unsynced: list[_Write] = []
+        self._syncing = False
 
     def lookup(self, key: str, *, run: str | None = None) -> TeacherReply | None:
         """The committed answer to `key`, with its original usage; `run` looks at one run's rows only."""
@@ -134,6 +157,7 @@ class Journal:
                 clock,
                 _now(),
             ),
+            sync=False,
         )
         return call_id
 
@@ -171,7 +195,7 @@ class Journal:
         Drops the requests of calls that failed or that were asked again, keeping what they count for, and gives the
         free space back to the disk.
         """
-        self._sync_writer()
+        self._write_out()
         try:
             self._db.execute(
                 "UPDATE calls SET content = '' WHERE content != '' AND (state = 'failed' OR (state = 'sending' AND "
@@ -183,18 +207,20 @@ class Journal:
             raise self._error(error) from error
 
     def close(self) -> None:
-        """Commits what is still waiting, closes the file and lets another process write it."""
+        """Commits what still waits, closes the file and lets another process write it."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         try:
-            self._sync_writer()
-            self._committer.shutdown()
-            self._lookup.close()
-            self._db.close()
-        except sqlite3.Error as error:
-            raise self._error(error) from error
+            if self._broken is None:
+                self._write_out()
         finally:
+            self._syncer.shutdown()
+            if self._log_fd is not None:
+                os.close(self._log_fd)
+            self._lookup.close()
+            # The last connection moves the log into the file, on the disk, and removes it.
+            self._db.close()
             self._lock.release()
 
     def __enter__(self) -> Journal:
@@ -216,10 +242,10 @@ class Journal:
     ) -> None:
         tokens = (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens, usage.cached_prompt_tokens)
         values = (state, answer, error, usage.calls, *tokens, usage.estimated, cost, latency, clock, _now(), call_id)
-        await self._write(_FINISHED, values)
+        await self._write(_FINISHED, values, sync=state == "answered")
 
-    async def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Puts one statement into the next commit and waits for it."""
+    async def _write(self, statement: str, values: tuple[Any, ...], *, sync: bool) -> None:
+        """Puts one statement into the next commit and waits for it, with `sync` until the disk has it."""
         if self._broken is not None:
             raise self._broken
         if self._closed:
@@ -228,80 +254,90 @@ class Journal:
             raise JournalError(f"The journal {self.path} was opened before a fork: open it in the writer.")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._adopt(loop)
-        future: asyncio.Future[None] = loop.create_future()
-        self._batch.append((statement, values, future))
+            # The loop before this one may have been interrupted in the midst of its writes.
+            self._write_out()
+            self._loop = loop
+        write = _Write(statement, values, sync, loop.create_future())
+        self._batch.append(write)
         if not self._flushing:
             self._flushing = True
-            # Not at once: everything that is ready in this turn of the loop comes along.
+            # Not at once: everything that is ready in this turn of the loop shares the commit.
             loop.call_soon(self._flush, loop)
-        await future
+        await write.done
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Writes now come from another loop than before; the old one may have been interrupted in mid-commit."""
-        if self._loop is not None:
-            self._sync_writer()
-        self._loop = loop
-
-    def _sync_writer(self) -> None:
-        """Waits for a commit under way and commits what is left, in this thread."""
-        self._committer.submit(lambda: None).result()
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._flushing = False
         batch, self._batch = self._batch, []
         try:
-            self._execute(batch)
-            self._commit()
+            self._commit(batch)
+        except sqlite3.Error as error:
+            self._fail(batch, self._error(error))
+            return
+        for write in batch:
+            if write.sync and self._journal_mode == "WAL":
+                self._unsynced.append(write)
+            else:
+                write.finish()
+        if self._unsynced and not self._syncing:
+            self._sync(loop)
+
+    def _commit(self, batch: list[_Write]) -> None:
+        if not batch:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            self._db.execute(write.statement, write.values)
+        self._db.execute("COMMIT")
+
+    def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._syncing = True
+        writes, self._unsynced = self._unsynced, []
+        done = loop.run_in_executor(self._syncer, self._sync_log)
+        done.add_done_callback(lambda future: self._synced(loop, writes, future))
+
+    def _synced(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], future: asyncio.Future[None]) -> None:
+        self._syncing = False
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._fail(
+                writes, JournalError(f"The journal {self.path} did not reach the disk ({error}): check the disk.")
+            )
+            return
+        for write in writes:
+            write.finish()
+        if self._unsynced:
+            self._sync(loop)
+
+    def _sync_log(self) -> None:
+        """Makes the disk take everything that was committed."""
+        if self._log_fd is None:
+            self._log_fd = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            os.fsync(folder)  # the files' names
+            os.close(folder)
+        os.fsync(self._log_fd)
+
+    def _write_out(self) -> None:
+        """Commits and syncs what is left, in this thread."""
+        self._syncer.submit(int).result()  # a sync under way ends first
+        batch, self._batch, self._unsynced = self._batch, [], []
+        self._flushing = self._syncing = False
+        try:
+            self._commit(batch)
         except sqlite3.Error as error:
             raise self._error(error) from error
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._batch:
-            self._flushing = False
-            return
-        batch, self._batch = self._batch, []
-        try:
-            self._execute(batch)
-        except sqlite3.Error as error:
-            self._fail(batch, error)
-            return
-        commit = loop.run_in_executor(self._committer, self._commit)
-        commit.add_done_callback(lambda done: self._committed(loop, batch, done))
-
-    def _execute(self, batch: list[tuple[str, tuple[Any, ...], asyncio.Future[None]]]) -> None:
-        if not batch:
-            return
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-        for statement, values, _ in batch:
-            self._db.execute(statement, values)
-
-    def _commit(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("COMMIT")
-
-    def _committed(self, loop, batch, done: asyncio.Future[None]) -> None:
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if isinstance(error, sqlite3.Error):
-            self._fail(batch, error)
-            return
-        for _, _, future in batch:
-            if not future.done():
-                future.set_result(None) if error is None else future.set_exception(error)
-        self._flush(loop)
-
-    def _fail(self, batch: list[tuple[str, tuple[Any, ...], asyncio.Future[None]]], error: sqlite3.Error) -> None:
-        """Nothing of this batch is on the disk: whoever waits is told, and nothing more is written."""
-        self._broken = self._error(error)
+    def _fail(self, writes: list[_Write], error: JournalError) -> None:
+        """These writes are not safe on the disk: whoever waits is told, and nothing more is written."""
+        self._broken = error
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error:
             logger.debug("The rollback after a failed commit failed too.", exc_info=True)
-        waiting, self._batch = [*batch, *self._batch], []
-        self._flushing = False
-        for _, _, future in waiting:
-            if not future.done():
-                future.set_exception(self._broken)
+        waiting, self._batch, self._unsynced = [*writes, *self._unsynced, *self._batch], [], []
+        for write in waiting:
+            write.finish(error)
 
     def _error(self, error: sqlite3.Error) -> JournalError:
         return schema.explain(error, self.path)

