@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ..records import Messages, Usage
@@ -75,8 +76,12 @@ class TeacherRequest:
 
     def content(self) -> str:
         """Canonical JSON of what is asked, without sample index and attempt."""
+        return self._content
+
+    @functools.cached_property
+    def _content(self) -> str:
         body = {"kind": self.kind, "messages": self.message_list() or None, "prompt": self.prompt}
-        return json.dumps({**body, "params": asdict(self.params)}, sort_keys=True, ensure_ascii=False)
+        return json.dumps({**body, "params": vars(self.params)}, sort_keys=True, ensure_ascii=False)
 
     def key(self, model: str, revision: str | None) -> str:
         """Journal key: served model and revision, content, parameters, sample index, attempt."""
