@@ -2,9 +2,22 @@
 
 from .budget import Budget, Prices
 from .dispatcher import BoundAsk, Dispatcher
+from .forecast import Forecast, Range, forecast
 from .journal import Journal
 from .reader import JournalReader
 from .rows import Call, JournalRow
 
 
-__all__ = ["BoundAsk", "Budget", "Call", "Dispatcher", "Journal", "JournalReader", "JournalRow", "Prices"]
+__all__ = [
+    "BoundAsk",
+    "Budget",
+    "Call",
+    "Dispatcher",
+    "Forecast",
+    "Journal",
+    "JournalReader",
+    "JournalRow",
+    "Prices",
+    "Range",
+    "forecast",
+]

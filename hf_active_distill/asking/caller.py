@@ -10,11 +10,12 @@ from ..errors import (
     BudgetExhaustedError,
     ConfigurationError,
     TeacherAuthError,
+    TeacherConnectionError,
     TeacherError,
     TeacherInterruptedError,
 )
 from ..records import Usage
-from ..teachers.base import Teacher, TeacherReply
+from ..teachers.base import Teacher, TeacherInfo, TeacherReply
 from .bounds import TokenBounds
 from .gate import Gate, Ticket
 from .health import TeacherHealth
@@ -66,6 +67,23 @@ class Caller:
         self._max_retries = max_retries
         self._request_timeout = request_timeout
         self._total_timeout = total_timeout
+
+    async def probe(self, wait: float) -> TeacherInfo:
+        """The server's facts. `wait` seconds are given to a server that does not answer yet."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            try:
+                async with asyncio.timeout(SIDE_CALL_TIMEOUT):
+                    return await self._teacher.info()
+            except TimeoutError as error:
+                failure: TeacherError = TeacherConnectionError("The teacher did not tell its facts in time.")
+                failure.__cause__ = error
+            except TeacherError as error:
+                failure = error
+            if not failure.retryable or loop.time() >= deadline:
+                raise failure
+            await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
 
     async def answer(self, call: Call, order: tuple[int, int]) -> TeacherReply:
         """Makes the call. `order` is the place of its row among all that wait."""

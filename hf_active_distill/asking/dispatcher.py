@@ -16,14 +16,12 @@ from ..errors import (
     ConfigurationError,
     JournalError,
     TeacherAuthError,
-    TeacherConnectionError,
-    TeacherError,
     TeacherGoneError,
 )
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
 from .budget import Budget
-from .caller import SIDE_CALL_TIMEOUT, Caller
+from .caller import Caller
 from .gate import Gate
 from .health import TeacherHealth
 from .host import LoopHost
@@ -181,7 +179,7 @@ class Dispatcher:
         self._host = LoopHost(loop_factory)
         self._numbers = itertools.count()
         self._flights: dict[str, asyncio.Task[TeacherReply]] = {}
-        self._starting: asyncio.Task[TeacherInfo] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._session: _Session[Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -355,25 +353,10 @@ class Dispatcher:
             for flight in self._flights.values():
                 flight.cancel()
 
-    async def _probe(self) -> TeacherInfo:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._wait_for_teacher
-        while True:
-            try:
-                async with asyncio.timeout(SIDE_CALL_TIMEOUT):
-                    self.info = await self.teacher.info()
-            except TimeoutError as error:
-                failure: TeacherError = TeacherConnectionError("The teacher did not tell its facts in time.")
-                failure.__cause__ = error
-            except TeacherError as error:
-                failure = error
-            else:
-                if self.info.max_concurrency is not None:
-                    self._gate.limit.cap(self.info.max_concurrency)
-                return self.info
-            if not failure.retryable or loop.time() >= deadline:
-                raise failure
-            await asyncio.sleep(min(1.0, max(0.0, deadline - loop.time())))
+    async def _probe(self) -> None:
+        self.info = await self._caller.probe(self._wait_for_teacher)
+        if self.info.max_concurrency is not None:
+            self._gate.limit.cap(self.info.max_concurrency)
 
     async def _ask(
         self, request: TeacherRequest, order: tuple[int, int], *, row_id: str, round: int, kind: str, turn: int
