@@ -97,7 +97,7 @@ def _groups(model: Any, plans: list[_Plan], limits: Limits, growth: int) -> Iter
         nodes = max(len(run.trie.tokens) for run in plan.runs)
         fresh = nodes + len(plan.item.trunk) - plan.cached
         slots = len(plan.item.trunk) + nodes + max(len(run.branches) for run in plan.runs) * growth
-        width, room, kept = wider = tuple(map(max, most, (fresh, slots, nodes + 1)))
+        width, room, kept = max(most[0], fresh), max(most[1], slots), max(most[2], nodes + 1)
         count = len(group) + 1
         fits = (
             count <= limits.items
@@ -108,9 +108,9 @@ def _groups(model: Any, plans: list[_Plan], limits: Limits, growth: int) -> Iter
         )
         if group and not (fits and (plan.cached > 0) == (group[0].cached > 0)):
             yield group
-            group, wider = [], (fresh, slots, nodes + 1)
+            group, width, room, kept = [], fresh, slots, nodes + 1
         group.append(plan)
-        most = wider
+        most = (width, room, kept)
     if group:
         yield group
 

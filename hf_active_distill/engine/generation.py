@@ -253,7 +253,10 @@ class _Batch:
         for layer in self.cache.layers:
             # Layers that share another's keys hold none of their own.
             keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-            held.append(None if keys is None else (keys[row, :, pad:].clone(), values[row, :, pad:].clone()))
+            if keys is None or values is None:
+                held.append(None)
+            else:
+                held.append((keys[row, :, pad:].clone(), values[row, :, pad:].clone()))
         return held
 
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
