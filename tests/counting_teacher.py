@@ -2,7 +2,7 @@
 A teacher on a loopback socket that speaks TGI's protocol, answers by a fixed rule, and remembers every request.
 
 `before_answer` is called with the number of the request (from 1) before it is answered: tests kill or stop a client
-there, or hold the answer back.
+there, or hold the answer back. `status` other than 200 refuses every question.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def rule(messages: list[dict[str, str]]) -> str:
 class CountingTeacher:
     """A context manager: `url` is valid inside it. `requests` holds the canonical body of every request, in order."""
 
-    def __init__(self, before_answer: Callable[[int], None] = lambda number: None):
+    def __init__(self, before_answer: Callable[[int], None] = lambda number: None, status: int = 200):
+        self.status = status
         self.requests: list[str] = []
         self.before_answer = before_answer
         self._lock = threading.Lock()
@@ -67,6 +68,9 @@ class CountingTeacher:
                     outer.requests.append(json.dumps(body, sort_keys=True))
                     number = len(outer.requests)
                 outer.before_answer(number)
+                if outer.status != 200:
+                    self._send({"error": "refused", "error_type": "validation"}, outer.status)
+                    return
                 text = rule(body["messages"])
                 usage = {
                     "prompt_tokens": sum(len(m["content"]) for m in body["messages"]) // 4,

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -65,7 +66,7 @@ class DyingInsideASave(ActiveDistillationTrainer):
 
 def build(output_dir: str, teacher, options: dict, **kwargs) -> ActiveDistillationTrainer:
     """The tiny trainer; dropout is on, so that a lost random state shows."""
-    model = tiny_model("llama", seed=1, attention_dropout=0.1)
+    model = tiny_model("llama", seed=1, attention_dropout=options.get("dropout", 0.1))
     peft_config = None
     if options.get("peft"):
         from peft import LoraConfig
@@ -104,6 +105,9 @@ def build(output_dir: str, teacher, options: dict, **kwargs) -> ActiveDistillati
 
 def main(output_dir: str, url: str, options: dict) -> int:
     torch.set_num_threads(1)
+    if "group_timeout" in options:
+        timeout = timedelta(seconds=options["group_timeout"])
+        torch.distributed.init_process_group("gloo", timeout=timeout)
     kill = options.get("kill") or {}
     callbacks = [Killer(kill["at"], kill["value"], kill.get("signal", signal.SIGKILL))] if kill else []
     try:

@@ -143,7 +143,8 @@ def test_sigterm_saves_and_says_so(tmp_path):
             kill = {"at": at, "value": value, "signal": signal.SIGTERM}
             code, output = run(tmp_path / "stopped", teacher.url, kill=kill, resume=at == "annotation")
             assert code == 143, output
-        assert (tmp_path / "stopped" / "checkpoint-6").is_dir()
+        # The signal came when step 6 had been counted: the step in hand was the seventh.
+        assert (tmp_path / "stopped" / "checkpoint-7").is_dir()
         code, output = run(tmp_path / "stopped", teacher.url, resume=True)
         assert code == 0, output
     same_run(tmp_path / "whole", tmp_path / "stopped")
