@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..errors import TeacherGenerationError, TeacherProtocolError, TeacherRequestError
+from ..errors import TeacherAuthError, TeacherError, TeacherGoneError, TeacherRequestError
 from ..records import Annotation, Messages, StepVerdict, Usage
 from ..tasks.base import Task
 from ..tasks.steps import split_thinking
@@ -189,6 +189,6 @@ def failure_reason(error: Exception) -> str | None:
         return error.reason
     if isinstance(error, TeacherRequestError):
         return "teacher_refused"
-    if isinstance(error, TeacherGenerationError | TeacherProtocolError):
+    if isinstance(error, TeacherError) and not isinstance(error, TeacherAuthError | TeacherGoneError):
         return "teacher_error"
     return None

@@ -22,6 +22,7 @@ _MARKERS = [
 _LAST_A = re.compile(r"(?:^|\n)[ \t]*A:[ \t]*(?=[^\n]*\Z)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _LETTER = re.compile(r"\(([A-Z])\)(?=$|[\s.:,])|([A-Z])[.):]?$")
+_CUT = re.compile(r"\d\s+[-+*/^=(]+\s*$")
 _CLAUSE = re.compile(r"(?:,|;|\s-|\s\()\s*(?=[A-Za-z])|\s+(?=(?:because|since|so)\b)")
 
 
@@ -108,7 +109,7 @@ def canonical_answer(raw: str | None) -> str | None:
     option, else the text. `None` for nothing, and for an expression that was cut.
     """
     text = _strip(raw or "")
-    if not text:
+    if not text or _CUT.search(raw or ""):
         return None
     number = read_number(text)
     if number is not None:

@@ -48,9 +48,10 @@ class ReasoningTask(Task):
     own: AnswerFormat = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.answer_format.count("{answer}") != 1 or "\n" in self.answer_format:
+        own = AnswerFormat(self.answer_format)
+        if self.answer_format.count("{answer}") != 1 or "\n" in self.answer_format or not own.prefix:
             raise ConfigurationError(
-                f"answer_format={self.answer_format!r} must be one line with {{answer}} in it once, "
+                f"answer_format={self.answer_format!r} must be one line with a mark and {{answer}} in it once, "
                 "such as '#### {answer}'."
             )
         if self.step_split not in STEP_SPLITS:
@@ -59,7 +60,7 @@ class ReasoningTask(Task):
             raise ConfigurationError(f"max_steps={self.max_steps} must be at least 1.")
         if self.prompt_template is not None and "{question}" not in self.prompt_template:
             raise ConfigurationError(f"prompt_template={self.prompt_template!r} must contain {{question}}.")
-        self.own = AnswerFormat(self.answer_format)
+        self.own = own
         self.answer_cue = "\n" + self.own.prefix
 
     def question(self, row: PoolRow) -> str:
