@@ -25,8 +25,18 @@ class WordBackend:
         self.words = words
         self.stop = stop
         self.asked = []
-        self.release = None  # an asyncio.Event that holds every answer back until it is set
+        self._held = None
+        self._loop = None
         self.cancelled = 0
+
+    def hold(self):
+        """Holds every answer back until `free` is called."""
+        self._held = asyncio.Event()
+
+    def free(self):
+        """Lets all answers go, from another thread than the server's."""
+        held, self._held = self._held, None
+        self._loop.call_soon_threadsafe(held.set)
 
     def info(self):
         return ServedModel(model="words", max_input_tokens=63, max_total_tokens=64, dtype="float32")
@@ -47,14 +57,15 @@ class WordBackend:
         return await self._answer(messages[-1]["content"], params)
 
     async def _answer(self, prompt, params):
+        self._loop = asyncio.get_running_loop()
         self.asked.append((prompt, params))
         if prompt == "fail":
             raise TeacherGenerationError("the GPU is on fire")
         if prompt == "crash":
             raise ZeroDivisionError("division by zero")
-        if self.release is not None:
+        if self._held is not None:
             try:
-                await asyncio.wait_for(self.release.wait(), 20)
+                await asyncio.wait_for(self._held.wait(), 20)
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
