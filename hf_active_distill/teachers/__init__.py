@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .base import GenerationParams, Teacher, TeacherInfo, TeacherReply, TeacherRequest, TopToken
     from .function import FunctionTeacher
+    from .hf_inference import HFInferenceTeacher
     from .loading import load_teacher
+    from .local import LocalTeacher
     from .openai_compatible import OpenAITeacher
     from .probe import describe
+    from .replay import ReplayTeacher
     from .tgi import TGITeacher
 
 # Where each public name lives; imported when first used, so that a door's libraries are loaded with that door only.
 _HOMES = {
     "FunctionTeacher": "function",
     "GenerationParams": "base",
+    "HFInferenceTeacher": "hf_inference",
+    "LocalTeacher": "local",
     "OpenAITeacher": "openai_compatible",
+    "ReplayTeacher": "replay",
     "TGITeacher": "tgi",
     "Teacher": "base",
     "TeacherInfo": "base",
@@ -39,7 +45,10 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "FunctionTeacher",
     "GenerationParams",
+    "HFInferenceTeacher",
+    "LocalTeacher",
     "OpenAITeacher",
+    "ReplayTeacher",
     "TGITeacher",
     "Teacher",
     "TeacherInfo",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from ..errors import (
@@ -110,42 +111,23 @@ class OpenAITeacher(HTTPDoor):
     def chat_body(self, request: TeacherRequest, info: TeacherInfo) -> dict[str, Any]:
         """Body of a chat."""
         params = request.params
-        length = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
-        body = {"model": info.model, "messages": request.message_list(), length: params.max_new_tokens}
-        body.update(self._sampling(params), **self._grammar(params, info))
-        top = self._top(params)
-        if top and "top_logprobs" not in self._refused:
-            body.update(logprobs=True, top_logprobs=top)
-        return {**body, **dict(params.extra)}
+        fields = chat_fields(params, server=info.server, top=self._top(params), refused=self._refused)
+        if params.grammar is not None and not openai_grammar(params.grammar, info.server):
+            self._warn_once("is not known to take regular expressions as grammars: replies are not bound to them")
+        return {"model": info.model, "messages": request.message_list(), **fields}
 
     def completion_body(self, prompt: str, params: GenerationParams, info: TeacherInfo) -> dict[str, Any]:
         """Body of a plain completion."""
         body: dict[str, Any] = {"model": info.model, "prompt": prompt, "max_tokens": params.max_new_tokens}
-        body.update(self._sampling(params), **self._grammar(params, info))
+        body.update(_sampling(params, self._refused))
+        if params.grammar is not None:
+            body.update(openai_grammar(params.grammar, info.server))
         top = self._top(params)
         if top:
             body["logprobs"] = top
         if params.prefill_logprobs and info.server == "vllm":
             body["prompt_logprobs"] = 0
         return {**body, **dict(params.extra)}
-
-    def _sampling(self, params: GenerationParams) -> dict[str, Any]:
-        sampling: dict[str, Any] = {"temperature": params.temperature}
-        if params.temperature > 0 and params.top_p is not None and params.top_p < 1:
-            sampling["top_p"] = params.top_p
-        if params.seed is not None:
-            sampling["seed"] = params.seed
-        if params.stop:
-            sampling["stop"] = list(params.stop[:_MAX_STOP_SEQUENCES])
-        return {name: value for name, value in sampling.items() if name not in self._refused}
-
-    def _grammar(self, params: GenerationParams, info: TeacherInfo) -> dict[str, Any]:
-        if params.grammar is None or "response_format" in self._refused:
-            return {}
-        fields = openai_grammar(params.grammar, info.server)
-        if not fields:
-            self._warn_once("is not known to take regular expressions as grammars: replies are not bound to them")
-        return fields
 
     async def count_tokens(self, request: TeacherRequest) -> int | None:
         """Prompt tokens by vLLM's `/tokenize`, chat template included; `None` at other servers."""
@@ -162,6 +144,35 @@ class OpenAITeacher(HTTPDoor):
         answer = await self.wire.post_json(self.url + "/tokenize", json.loads(body))
         count = answer.get("count") if isinstance(answer, dict) else None
         return count if isinstance(count, int) else None
+
+
+def chat_fields(
+    params: GenerationParams,
+    *,
+    server: str | None = None,
+    top: int | None = None,
+    refused: Collection[str] = (),
+) -> dict[str, Any]:
+    """Fields of an OpenAI chat that say how to answer, without those that the server refuses."""
+    length = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+    fields = {length: params.max_new_tokens, **_sampling(params, refused)}
+    if params.grammar is not None and "response_format" not in refused:
+        fields.update(openai_grammar(params.grammar, server))
+    top = params.top_logprobs if top is None else top
+    if top and "top_logprobs" not in refused:
+        fields.update(logprobs=True, top_logprobs=top)
+    return {**fields, **dict(params.extra)}
+
+
+def _sampling(params: GenerationParams, refused: Collection[str]) -> dict[str, Any]:
+    sampling: dict[str, Any] = {"temperature": params.temperature}
+    if params.temperature > 0 and params.top_p is not None and params.top_p < 1:
+        sampling["top_p"] = params.top_p
+    if params.seed is not None:
+        sampling["seed"] = params.seed
+    if params.stop:
+        sampling["stop"] = list(params.stop[:_MAX_STOP_SEQUENCES])
+    return {name: value for name, value in sampling.items() if name not in refused}
 
 
 def refused_parameter(message: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from huggingface_hub import AsyncInferenceClient
 
-from ..errors import TeacherError
+from ..errors import TeacherError, TeacherRequestError
 from .address import Address
 from .failures import error_from_payload, not_the_protocol
 from .wire import Wire
@@ -72,7 +72,7 @@ class _WiredClient(AsyncInferenceClient):
 
 
 def without_nan(content: bytes) -> bytes:
-    """The body with null for NaN, which JSON does not have but some servers write: the client's types recurse on it."""
+    """The body with null for NaN, which is no JSON but which some servers write: the client's types recurse on it."""
     if b"NaN" not in content:
         return content
     try:
@@ -148,6 +148,10 @@ class HubTransport:
             what = "its body is not UTF-8 text"
         elif type(error).__name__ == "JSONDecodeError":
             what = "its body is not JSON"
+        elif self._provider is not None:
+            # The client looks up the provider before it sends: unknown names and a missing token end up here.
+            words = f"{self._provider} cannot be asked ({error}). Check provider, model name and HF_TOKEN."
+            return TeacherRequestError(self.wire.credentials.redactor.clean(words))
         else:
             what = f"its body has another shape ({type(error).__name__}: {str(error)[:200]})"
         return not_the_protocol(what, where=self._where, credentials=self.wire.credentials)
