@@ -7,6 +7,7 @@ how replies are read are our own.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal
 
 from ..errors import ConfigurationError
@@ -75,7 +76,10 @@ class ClearAnnotation(BaseAnnotation):
                 return self._rejected(draft, verdict)
         if self.answer_from == "student" and student.answer is not None:
             return draft.done(self._wordings(draft), student.answer)
-        added, answer = await dialogue.put(clear_closing_prompt(self.task), self._read_closing, again=ASK_ANSWER_AGAIN)
+        choices = self.task.answer_choices(draft.item.row) or []
+        added, answer = await dialogue.put(
+            clear_closing_prompt(self.task), lambda text: self._read_closing(text, choices), again=ASK_ANSWER_AGAIN
+        )
         return draft.done(self._wordings(draft) + added, answer)
 
     async def _judge(self, draft: Draft, dialogue: Dialogue, index: int, step: str) -> Verdict:
@@ -119,10 +123,13 @@ class ClearAnnotation(BaseAnnotation):
                 words.append(verdict.teacher_step or verdict.student_step)
         return words
 
-    def _read_closing(self, text: str) -> tuple[list[str], str]:
+    def _read_closing(self, text: str, choices: list[str]) -> tuple[list[str], str]:
         steps, answer = read_solution(self.task, text)
-        if answer is None and "\n" not in text and len(text.split()) <= 3:
-            steps, answer = [], self.task.read_forced_answer(text)
+        if answer is None and len(text.split()) <= 3:
+            # A bare answer: "72 clips", "(B)".
+            bare = self.task.read_forced_answer(text)
+            if bare is not None and (bare in choices or re.search(r"\d", bare)):
+                steps, answer = [], bare
         if answer is None:
             raise Unreadable("no_answer")
         return [step for step in steps if not is_remark(step)], answer

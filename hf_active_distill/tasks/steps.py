@@ -47,9 +47,10 @@ def own_text_end(text: str) -> int:
 def is_answer_line(line: str, own: AnswerFormat) -> bool:
     """Whether a line says nothing but the final answer."""
     line = line.strip()
-    if own.prefix and line.startswith(own.prefix):
+    bare = line.strip("*_ ")
+    if own.prefix and (line.startswith(own.prefix) or bare.startswith(own.prefix)):
         return True
-    if line.startswith("####") or _SAYS_ANSWER.match(line) or _BOX_ALONE.match(line):
+    if bare.startswith("####") or _SAYS_ANSWER.match(line) or _BOX_ALONE.match(line):
         return True
     return line.startswith("A:") and _is_short_answer(line[2:])
 
