@@ -1,0 +1,568 @@
+"""The journal's file: order of commits, one writer, readers, and everything a file or a disk can do to it."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from asking_helpers import question, reply
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_active_distill.asking import Call, Journal, JournalReader, schema, storage
+from hf_active_distill.asking.rows import redact, reply_from_json, reply_to_json
+from hf_active_distill.errors import ConfigurationError, JournalError, TeacherGenerationError
+from hf_active_distill.records import Usage
+from hf_active_distill.teachers.base import TeacherReply, TopToken
+
+
+BOUND = Usage(1, 100, 20, estimated=True)
+
+
+def call(text: str = "q", **kwargs) -> Call:
+    request = question(text, **{k: kwargs.pop(k) for k in ("sample_index", "attempt") if k in kwargs})
+    return Call(request, request.key("m", None), "m", **kwargs)
+
+
+def record(journal: Journal, text: str = "q", answer: str = "a", **kwargs) -> int:
+    async def write() -> int:
+        call_id = await journal.sending(call(text, **kwargs), BOUND, cost=0.5)
+        await journal.answered(call_id, reply(answer), cost=0.25, latency=1.5, clock=3.0)
+        return call_id
+
+    return asyncio.run(write())
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "folder" / "journal.sqlite"
+
+
+def test_rows_are_there_for_others_when_the_coroutines_return(path):
+    async def write(journal: Journal) -> None:
+        with JournalReader(path) as reader:
+            call_id = await journal.sending(call("q", run="r", row_id="7", round=2, kind="cot", turn=1), BOUND)
+            (row,) = reader.rows()
+            assert (row.id, row.state, row.run, row.row_id, row.round, row.kind, row.turn) == (
+                call_id,
+                "sending",
+                "r",
+                "7",
+                2,
+                "cot",
+                1,
+            )
+            assert row.usage == BOUND and row.reply is None and reader.spent("r")[0] == BOUND
+            await journal.answered(call_id, reply("done"))
+            (row,) = reader.rows()
+            assert row.state == "answered" and row.reply == reply("done")
+            assert reader.spent("r")[0] == Usage(1, 10, 5)
+            other = await journal.sending(call("p", run="r"), BOUND)
+            await journal.failed(other, TeacherGenerationError("broke"), BOUND)
+            assert [row.state for row in reader.rows(run="r")] == ["answered", "failed"]
+            assert next(reader.rows(id=other)).error == "TeacherGenerationError: broke"
+
+    with Journal(path) as journal:
+        asyncio.run(write(journal))
+
+
+def test_an_answer_is_found_again_by_its_key_alone(path):
+    with Journal(path) as journal:
+        record(journal, "q", "first", run="one")
+        assert journal.lookup(call("q").key) == reply("first")
+        assert journal.lookup(call("q").key, run="one") == reply("first")
+        assert journal.lookup(call("q").key, run="two") is None
+        assert journal.lookup(call("q", attempt=1).key) is None
+        assert journal.lookup(call("q", sample_index=1).key) is None
+        record(journal, "q", "second", run="two")
+        assert journal.lookup(call("q").key) == reply("first")  # the first stays the answer
+    with Journal(path) as journal:
+        assert journal.lookup(call("q").key) == reply("first")
+
+
+def test_concurrent_writes_share_commits(path):
+    async def write(journal: Journal) -> None:
+        ids = await asyncio.gather(*(journal.sending(call(str(i)), BOUND) for i in range(50)))
+        await asyncio.gather(*(journal.answered(call_id, reply("a")) for call_id in ids))
+
+    with Journal(path) as journal:
+        statements: list[str] = []
+        journal._db.set_trace_callback(statements.append)
+        asyncio.run(write(journal))
+        journal._db.set_trace_callback(None)
+        assert statements.count("COMMIT") == 2
+        assert len(list(journal.rows(state="answered"))) == 50
+
+
+def test_an_answer_waits_for_the_disk_and_a_sending_row_does_not(path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1])
+
+    async def write(journal: Journal) -> None:
+        call_id = await journal.sending(call(), BOUND)
+        assert synced == []
+        await journal.answered(call_id, reply("a"))
+        assert synced[-1].endswith("journal.sqlite-wal") and str(path.parent) in synced
+
+    with Journal(path) as journal:
+        asyncio.run(write(journal))
+
+
+def test_a_disk_that_fails_to_sync_stops_the_journal(path, monkeypatch):
+    def broken(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def write(journal: Journal) -> None:
+        call_id = await journal.sending(call(), BOUND)
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(JournalError, match="check the disk"):
+            await journal.answered(call_id, reply("a"))
+        with pytest.raises(JournalError, match="check the disk"):
+            await journal.sending(call("next"), BOUND)
+
+    with Journal(path) as journal:
+        asyncio.run(write(journal))
+
+
+def test_a_loop_that_was_interrupted_leaves_no_write_behind(path):
+    with Journal(path) as journal:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(journal.sending(call("left"), BOUND))
+        loop.run_until_complete(asyncio.sleep(0))  # queued, not yet committed
+        record(journal, "next")  # on another loop
+        assert [json.loads(row.content)["messages"][0]["content"] for row in journal.rows()] == ["left", "next"]
+        task.cancel()
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        loop.close()
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=30)
+TOKENS = st.builds(TopToken, TEXTS, st.none() | st.floats(allow_nan=False), st.none() | st.integers(0, 2**31))
+
+
+@given(
+    st.builds(
+        TeacherReply,
+        text=TEXTS,
+        finish_reason=st.sampled_from(["stop", "length"]),
+        usage=st.just(Usage(1, 2, 3, 1, 1)),
+        reasoning=st.none() | TEXTS,
+        top_tokens=st.none() | st.lists(st.lists(TOKENS, max_size=3), max_size=3),
+        prefill=st.none() | st.lists(TOKENS, max_size=3),
+    )
+)
+def test_replies_come_back_as_they_went_in(answer):
+    assert reply_from_json(reply_to_json(answer), answer.usage) == answer
+
+
+@pytest.mark.parametrize("text", ["lone \ud800 surrogate", "zero \x00 byte", "", "x" * 10_000_000, "Grüße 你好 🎉"])
+def test_any_text_is_stored(path, text):
+    with Journal(path) as journal:
+        record(journal, text, text, row_id=text[:20])
+        assert journal.lookup(call(text).key) == reply(text)
+
+
+# --- one writer, many readers
+
+
+def test_a_second_writer_in_this_process_is_refused(path):
+    with Journal(path), pytest.raises(JournalError, match="this very process"):
+        Journal(path)
+    Journal(path).close()
+
+
+HOLDER = """
+import sys, time
+from hf_active_distill.asking import Journal
+journal = Journal(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_another_writer_is_named_and_its_death_frees_the_journal(path, holder):
+    with pytest.raises(JournalError, match=rf"process {holder.pid} on .*one writer"):
+        Journal(path)
+    JournalReader(path).close()  # reading is possible meanwhile
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    Journal(path).close()
+
+
+def test_forked_children_do_not_hold_the_lock_of_a_killed_writer(path):
+    code = (
+        "import os, sys, time\n"
+        "from hf_active_distill.asking import Journal\n"
+        "journal = Journal(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "print('ready', flush=True)\n"
+        "os.waitpid(child, 0)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    Journal(path).close()
+    process.stdin.close()  # lets the child end
+    process.stdout.close()
+
+
+def test_a_fork_may_not_write(path):
+    async def write(journal: Journal) -> str:
+        try:
+            await journal.sending(call(), BOUND)
+        except JournalError as error:
+            return str(error)
+        return "written"
+
+    with Journal(path) as journal:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if "before a fork" in asyncio.run(write(journal)) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_closed_journal_says_so(path):
+    journal = Journal(path)
+    journal.close()
+    journal.close()
+    with pytest.raises(JournalError, match="closed"):
+        asyncio.run(journal.sending(call(), BOUND))
+
+
+def test_readers_see_what_a_killed_writer_committed(path, tmp_path):
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "from test_journal import *\n"
+        "journal = Journal(sys.argv[1])\n"
+        "record(journal, 'kept')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path), str(Path(__file__).parent)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with JournalReader(path) as reader:
+        assert reader.states() == {"answered": 1} and reader.integrity() == "ok"
+
+
+# --- files that are no journal, or not of this version
+
+
+def unchanged_by(path: Path, match: str) -> None:
+    """Opening `path` fails both ways with this message and leaves every byte as it was."""
+    before = path.read_bytes()
+    for opening in (Journal, JournalReader):
+        with pytest.raises(JournalError, match=match):
+            opening(path)
+        assert path.read_bytes() == before
+        assert not path.with_name(path.name + "-wal").exists()
+
+
+def test_a_file_of_another_kind_is_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary\n" * 100)
+    unchanged_by(path, "left untouched")
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE birds (name)")
+    db.commit()
+    db.close()
+    unchanged_by(path, "another program")
+
+
+def test_a_newer_journal_is_left_alone(path):
+    Journal(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("PRAGMA user_version = 99")
+    db.commit()
+    db.close()
+    unchanged_by(path, "newer version.*Upgrade")
+
+
+def test_a_damaged_journal_is_left_alone(path):
+    with Journal(path) as journal:
+        for index in range(60):
+            record(journal, f"q{index} " + "x" * 2000)
+    content = bytearray(path.read_bytes())
+    content[4096 * 5 : 4096 * 20] = os.urandom(4096 * 15)
+    path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="damaged"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_truncated_journal_is_left_alone(path):
+    with Journal(path) as journal:
+        for index in range(60):
+            record(journal, f"q{index} " + "x" * 2000)
+    path.write_bytes(path.read_bytes()[: 4096 * 7 + 100])
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="damaged"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_an_older_journal_is_brought_up_to_date(path, monkeypatch):
+    with Journal(path) as journal:
+        record(journal, "old", run="r")
+
+    def add_note(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE calls ADD COLUMN note TEXT")
+        db.execute("UPDATE calls SET note = 'migrated'")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add_note])
+    with pytest.raises(JournalError, match="older format 1"):
+        JournalReader(path)
+    with Journal(path) as journal:
+        assert journal._db.execute("SELECT note FROM calls").fetchall() == [("migrated",)]
+        assert journal.lookup(call("old").key) == reply("a")
+        assert journal.spent("r")[0] == Usage(1, 10, 5)
+    JournalReader(path).close()
+
+
+def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
+    with Journal(path) as journal:
+        record(journal, "old")
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE calls ADD COLUMN note TEXT")
+        raise sqlite3.OperationalError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, fail])
+        with pytest.raises(JournalError):
+            Journal(path)
+    with Journal(path) as journal:
+        assert journal.lookup(call("old").key) == reply("a")
+
+
+def test_a_missing_journal_cannot_be_read(path):
+    with pytest.raises(JournalError, match="no journal at"):
+        JournalReader(path)
+    assert not path.exists()
+
+
+# --- disks and folders
+
+
+def test_a_full_disk_stops_the_journal_and_keeps_what_was_committed(path):
+    async def fill(journal: Journal) -> int:
+        for number in range(1000):
+            call_id = await journal.sending(call(f"{number}" + "x" * 5000), BOUND)
+            await journal.answered(call_id, reply("a"))
+        return number
+
+    with Journal(path) as journal:
+        (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
+        journal._db.execute(f"PRAGMA max_page_count = {pages + 20}")  # what SQLite says then is what ENOSPC makes
+        with pytest.raises(JournalError, match="disk is full. Free some space"):
+            asyncio.run(fill(journal))
+        with pytest.raises(JournalError, match="disk is full"):
+            asyncio.run(journal.sending(call("later"), BOUND))
+    with JournalReader(path) as reader:
+        assert reader.integrity() == "ok"
+        assert reader.states().get("answered", 0) >= 5
+
+
+def test_a_folder_that_cannot_be_written():
+    # In a child without privileges: for root every folder can be written.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if os.getuid() == 0:
+                    os.setgid(65534)
+                    os.setuid(65534)
+                for path in (Path(folder) / "journal.sqlite", Path(folder) / "new" / "journal.sqlite"):
+                    try:
+                        Journal(path)
+                    except JournalError as error:
+                        code = 0 if "where you may write" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        os.chmod(folder, 0o755)
+
+
+def test_a_journal_is_readable_in_a_folder_that_is_not_writable():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.sqlite"
+        with Journal(path) as journal:
+            record(journal)
+        os.chmod(path, 0o444)
+        os.chmod(folder, 0o555)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if os.getuid() == 0:
+                    os.setgid(65534)
+                    os.setuid(65534)
+                with JournalReader(path) as reader:
+                    code = 0 if reader.states() == {"answered": 1} else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        os.chmod(folder, 0o755)
+
+
+MOUNTS = """\
+/dev/sda1 / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sdb1 /home/ann/local\\040disk xfs rw 0 0
+//nas/share /mnt/nas cifs rw 0 0
+host:dir /mnt/ssh fuse.sshfs rw 0 0
+tmpfs /mnt/nas/tmp tmpfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "network"),
+    [
+        ("/tmp/journal.sqlite", None),
+        ("/home/ann/journal.sqlite", "nfs4"),
+        ("/home/ann/local disk/journal.sqlite", None),
+        ("/homestead/journal.sqlite", None),
+        ("/mnt/nas/a/b/journal.sqlite", "cifs"),
+        ("/mnt/nas/tmp/journal.sqlite", None),
+        ("/mnt/ssh/journal.sqlite", "fuse.sshfs"),
+    ],
+)
+def test_network_file_systems_are_told_from_local_ones(tmp_path, path, network):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS)
+    assert storage.network_file_system(Path(path), mounts) == network
+    assert storage.network_file_system(Path(path), tmp_path / "none") is None
+
+
+def test_a_network_file_system_is_refused_or_gone_along_with(path, monkeypatch, caplog):
+    monkeypatch.setattr(storage, "network_file_system", lambda path: "nfs4")
+    with pytest.raises(JournalError, match="network file system .nfs4.*local disk.*on_network='delete'"):
+        Journal(path)
+    assert not path.parent.exists()
+    with Journal(path, on_network="delete") as journal:
+        assert journal._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)
+        record(journal, "q")
+        with JournalReader(path) as reader:
+            assert reader.states() == {"answered": 1}
+    assert "journal_mode=DELETE" in caplog.text
+
+
+def test_options_are_checked(path):
+    with pytest.raises(ConfigurationError, match="on_network"):
+        Journal(path, on_network="maybe")
+
+
+# --- what readers do
+
+
+def test_filters_and_the_last_rows(path):
+    with Journal(path) as journal:
+        for index in range(6):
+            record(journal, f"q{index}", run="ab"[index % 2], row_id=str(index), round=index // 3, kind="cot")
+    with JournalReader(path) as reader:
+        assert [row.row_id for row in reader.rows()] == list("012345")
+        assert [row.row_id for row in reader.rows(run="b")] == list("135")
+        assert [row.row_id for row in reader.rows(round=1, limit=2)] == list("45")
+        assert [row.row_id for row in reader.rows(run="a", row_id="3")] == []
+        assert reader.runs() == ["a", "b"]
+        assert reader.states("a") == {"answered": 3} and reader.cost("a") == pytest.approx(0.75)
+        with pytest.raises(JournalError, match="filtered by"):
+            list(reader.rows(colour="red"))
+
+
+def test_parquet_export_holds_every_column(path, tmp_path):
+    import pyarrow.parquet
+
+    with Journal(path) as journal:
+        record(journal, "q0", "a0", run="r", row_id="0")
+        asyncio.run(journal.sending(call("q1", run="r"), BOUND))
+    with JournalReader(path) as reader:
+        assert reader.export_parquet(tmp_path / "out.parquet") == 2
+        rows = [row.to_dict() for row in reader.rows()]
+    exported = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    for row, out in zip(rows, exported, strict=True):
+        assert {name: out[name] for name in row} == {**row, "estimated": bool(row["estimated"])}
+    assert exported[0]["text"] == "a0" and exported[1]["text"] is None
+
+
+def test_compacting_keeps_answers_and_what_was_spent(path):
+    async def fail(journal: Journal) -> None:
+        call_id = await journal.sending(call("q0", run="r"), BOUND)
+        await journal.failed(call_id, TeacherGenerationError("broke"), BOUND)
+        await journal.sending(call("open", run="r"), BOUND)
+
+    with Journal(path) as journal:
+        asyncio.run(fail(journal))
+        record(journal, "q0", "a0", run="r")
+        before = journal.spent("r")
+        journal.compact()
+        assert journal.spent("r") == before
+        assert [bool(row.content) for row in journal.rows()] == [False, True, True]
+        assert journal.lookup(call("q0").key) == reply("a0")
+        record(journal, "later")
+    with JournalReader(path) as reader:
+        assert reader.integrity() == "ok" and len(list(reader.rows())) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid token hf_abcdefghijklmnop given",
+        "Authorization: Bearer verysecrettoken",
+        "https://user:verysecrettoken@host/path",
+        "GET /v1?api_key=verysecrettoken&x=1",
+        "Incorrect API key provided: sk-proj-verysecrettoken",
+        "my-own-secret was refused",
+    ],
+)
+def test_secrets_are_taken_out_of_errors(path, text):
+    clean = redact(text, ("my-own-secret",))
+    assert "[secret]" in clean
+    assert not any(part in clean for part in ("verysecrettoken", "abcdefghijklmnop", "my-own-secret"))
+
+    async def fail(journal: Journal) -> None:
+        await journal.failed(await journal.sending(call(), BOUND), TeacherGenerationError(text), BOUND)
+
+    with Journal(path, secrets=("my-own-secret",)) as journal:
+        asyncio.run(fail(journal))
+        (row,) = journal.rows()
+    assert row.error == f"TeacherGenerationError: {clean}"
+
+
+def test_ordinary_errors_are_left_as_they_are():
+    text = (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 (task-1, disk-full)"
+    )
+    assert redact(text) == text
