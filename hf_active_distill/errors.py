@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 # What a shell or a job scheduler sees. 2 is also what argparse uses for a bad command line.
 EXIT_CONFIGURATION = 2
 EXIT_BUDGET = 3

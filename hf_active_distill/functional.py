@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from .selection import SelectionStrategy
     from .teachers import Teacher
 
-Rows = Dataset | Sequence[Mapping[str, Any]]
+Rows: TypeAlias = Dataset | Sequence[Mapping[str, Any]]
 
 
 def score(
@@ -167,13 +166,15 @@ def annotate(
         if isinstance(annotation, str)
         else annotation
     )
-    examples, again = itertools.tee(dataset)
+    examples = [dict(example) for example in dataset]
     rows = _rows(examples)
-    items = [AnnotationItem(row, _explanation(row, example, task)) for row, example in zip(rows, again, strict=True)]
+    items = [
+        AnnotationItem(row, _explanation(row, example, task)) for row, example in zip(rows, examples, strict=True)
+    ]
     if method.needs_explanation and any(item.explanation is None for item in items):
         raise ConfigurationError(
-            f"`annotation={method.name!r}` revises the student's own text and needs an 'explanation' in every row: call "
-            "`score(model, dataset)` first, or use `annotation='cot'`."
+            f"`annotation={method.name!r}` revises the student's own text and needs an 'explanation' in every row: "
+            "call `score(model, dataset)` first, or use `annotation='cot'`."
         )
     options = {"token": teacher_token} if teacher_token is not None else {}
     dispatcher = Dispatcher(

@@ -77,7 +77,7 @@ class EladScriptArguments:
         teacher (`str`, *optional*): Address of the teacher, such as a TGI URL. Without one a server is started.
         teacher_model (`str`, *optional*): Model that the server started here shall serve. Without one it answers the
             problems made by code.
-        teacher_error_rate (`float`, *optional*, defaults to `0.0`): Share of steps that the built-in teacher gets wrong.
+        teacher_error_rate (`float`, *optional*, defaults to `0.0`): Share of steps the built-in teacher gets wrong.
         plan (`bool`, *optional*, defaults to `False`): Print what the run will cost, and stop.
         compare (`str`, *optional*): Another selection to run with the same seed and budget, drawn beside this one.
     """

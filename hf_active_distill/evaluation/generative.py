@@ -40,12 +40,13 @@ def explanation_metrics(
     }
 
 
-def require_references(rows: Sequence[PoolRow], columns: Sequence[str]) -> None:
+def require_references(rows: Sequence[PoolRow]) -> None:
     """Raises a `DataError` that names the cure when evaluation rows have no answers."""
-    without = sum(row.reference is None for row in rows)
+    without = [row for row in rows if row.reference is None]
     if without:
+        columns = ", ".join(["the prompt", *sorted(without[0].columns)])
         raise DataError(
-            f"{without} of {len(rows)} evaluation rows have no reference answer (columns: {', '.join(columns)}). Name "
-            "the answer column 'answer' or 'reference', set `eval_with_teacher=True` to compare with the teacher's "
+            f"{len(without)} of {len(rows)} evaluation rows have no reference answer (columns: {columns}). Name the "
+            "answer column 'answer' or 'reference', set `eval_with_teacher=True` to compare with the teacher's "
             "answers (paid from the budget), or leave `eval_dataset` out."
         )

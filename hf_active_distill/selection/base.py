@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -116,6 +116,15 @@ class SelectionResult:
     ids: list[str]
     scores: dict[str, float]
     reasons: dict[str, str]
+
+
+class Selector(Protocol):
+    """Whatever chooses: a strategy, or a callback in its place."""
+
+    @property
+    def name(self) -> str: ...
+
+    def select(self, context: SelectionContext) -> SelectionResult: ...
 
 
 class SelectionStrategy(ABC):

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import SelectionError
-from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest
+from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, Selector, SignalRequest
 from .options import require_range
 from .registry import register_strategy
 
@@ -34,12 +34,12 @@ class RandomSelection(SelectionStrategy):
 class RandomShare(SelectionStrategy):
     """
     Any strategy with a share of its rows picked at random: a guard against what the student gets wrong with
-    confidence, and an unbiased look at the pool. The picks come last and their reason is "random".
+    confidence, and an unbiased look at the pool. They are drawn first, from all candidates; they come last in the
+    result, and their reason is "random".
 
     Args:
         strategy (`SelectionStrategy`): Chooses the rest.
-        share (`float`): From 0 to 1. With n rows to choose, `round(share * n)` are picked at random (halves up) from
-            what the strategy left.
+        share (`float`): From 0 to 1. With n rows to choose, `round(share * n)` are picked at random (halves up).
     """
 
     name: ClassVar[str] = "random_share"
@@ -57,11 +57,14 @@ class RandomShare(SelectionStrategy):
 
     def select(self, context: SelectionContext) -> SelectionResult:
         n_random = int(np.floor(self.share * context.n + 0.5))
-        result = choose(self.strategy, replace(context, n=context.n - n_random))
-        chosen = set(result.ids)
-        rest = [candidate.row_id for candidate in context.candidates if candidate.row_id not in chosen]
-        picks = [rest[i] for i in context.generator.choice(len(rest), size=n_random, replace=False)] if rest else []
-        return SelectionResult(result.ids + picks, result.scores, {**result.reasons, **dict.fromkeys(picks, "random")})
+        # Drawn before the strategy chooses: what is left after it would be a biased sample of the pool.
+        drawn = set(context.generator.choice(len(context.candidates), size=n_random, replace=False).tolist())
+        picks = [candidate.row_id for i, candidate in enumerate(context.candidates) if i in drawn]
+        result = choose(self.strategy, replace(context, n=context.n))
+        result = replace(result, ids=[row_id for row_id in result.ids if row_id not in set(picks)])
+        result = replace(result, ids=result.ids[: context.n - n_random])
+        reasons = {row_id: result.reasons[row_id] for row_id in result.ids} | dict.fromkeys(picks, "random")
+        return SelectionResult(result.ids + picks, result.scores, reasons)
 
 
 def draw_candidates(ids: Sequence[str], n: int | None, generator: np.random.Generator) -> list[str]:
@@ -79,7 +82,7 @@ def draw_candidates(ids: Sequence[str], n: int | None, generator: np.random.Gene
     return [ids[i] for i in sorted(generator.choice(len(ids), size=n, replace=False))]
 
 
-def choose(strategy: SelectionStrategy, context: SelectionContext) -> SelectionResult:
+def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
     """
     Runs a strategy and checks its result: `n` different ids of candidates, a score of every candidate that is a
     number, a reason for every choice. [`~errors.SelectionError`] says what is wrong.

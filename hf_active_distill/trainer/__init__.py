@@ -9,6 +9,7 @@ from .callbacks import (
     StoppingCallback,
 )
 from .config import ActiveDistillationConfig
+from .plan import Plan
 from .schedule import RoundSchedule
 from .trainer import ActiveDistillationTrainer
 
@@ -18,6 +19,7 @@ __all__ = [
     "ActiveDistillationConfig",
     "ActiveDistillationTrainer",
     "AnnotationEvent",
+    "Plan",
     "RoundEndEvent",
     "RoundSchedule",
     "SelectionCallback",

@@ -152,12 +152,12 @@ class SelectionCallback(ActiveDistillationCallback):
         trainer = self.trainer
         round_index, steps_done = trainer.schedule.position(state.global_step)
         trainer.restore_rounds(before=round_index)
-        if trainer.round_is_loaded(round_index):
+        if round_index in trainer.book.records:
             return
-        if steps_done and not trainer.round_is_stored(round_index):
+        if steps_done and not trainer.book.stored(round_index):
             raise CheckpointError(
                 f"The checkpoint at step {state.global_step} lies inside round {round_index}, but "
-                f"{trainer.store.path(round_index)} does not exist. Resume from a checkpoint at the end of a round."
+                f"{trainer.book.store.path(round_index)} does not exist. Resume from one at the end of a round."
             )
         trainer.begin_round(round_index, self)
         if steps_done == 0:
@@ -189,7 +189,7 @@ class SelectionCallback(ActiveDistillationCallback):
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if self._at_start:
-            self.trainer.record_baseline(metrics or {})
+            self.trainer.book.write_baseline(metrics or {})
         elif self._ending_round is not None:
             self._finish(control, metrics or {})
 

@@ -87,9 +87,9 @@ def write_model_card(
     if base_model and Path(base_model).exists():
         base_model = None  # a folder of this machine says nothing to a reader, and is nobody's business
     wanted = [tags] if isinstance(tags, str) else list(tags or [])
-    history = trainer.store.history(len(trainer.records))
+    history = trainer.book.store.history(len(trainer.book.records))
     totals = history[-1] if history else {}
-    teachers = sorted({f"`{a.teacher}`" for r in trainer.records.values() for a in r.annotations if a.teacher})
+    teachers = sorted({f"`{annotation.teacher}`" for annotation in trainer.book.annotations() if annotation.teacher})
     card = ModelCard.from_template(
         ModelCardData(
             library_name="peft" if hasattr(trainer.model, "peft_config") else "transformers",
@@ -99,7 +99,7 @@ def write_model_card(
             model_name=model_name,
         ),
         template_str=_BODY,
-        title=model_name or Path(args.output_dir).name,
+        title=model_name or args.output_path.name,
         base_model=base_model,
         teacher=", ".join(teachers) or "unknown",
         selection=args.selection,
@@ -114,7 +114,7 @@ def write_model_card(
         versions=[(name, version(name)) for name in ("hf-active-distill", "transformers", "trl", "torch", "datasets")],
         paper=trainer._paper,
     )
-    card.save(Path(args.output_dir) / "README.md")
+    card.save(args.output_path / "README.md")
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:

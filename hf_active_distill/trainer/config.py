@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ class ActiveDistillationConfig(TrainingArguments):
     eval_on_start: bool = field(
         default=True, metadata={"help": "Whether to evaluate before the first round, so that the curve has a start."}
     )
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Whether to use bfloat16. If not set, what the accelerator supports."}
     )
     lr_scheduler_kwargs: dict[str, Any] | str | None = field(
@@ -314,8 +315,8 @@ class ActiveDistillationConfig(TrainingArguments):
         if self.candidates_per_round not in (None, -1) and self.candidates_per_round < self.samples_per_round:
             raise ConfigurationError(
                 f"`candidates_per_round` ({self.candidates_per_round}) is below `samples_per_round` "
-                f"({self.samples_per_round}): there would be nothing to choose from. Raise it, or pass -1 to score the "
-                "whole pool."
+                f"({self.samples_per_round}): there would be nothing to choose from. Raise it, or pass -1 to score "
+                "the whole pool."
             )
         for name in ("max_teacher_calls", "max_teacher_tokens", "max_teacher_cost"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
@@ -356,6 +357,15 @@ class ActiveDistillationConfig(TrainingArguments):
                 "`round_start='restart'` gives every round a schedule of its own, which this `lr_scheduler_type` "
                 "cannot follow: use 'linear', 'cosine' or 'constant'."
             )
+
+    def options(self, name: str) -> dict[str, Any]:
+        """One of the fields that hold options, as a dict."""
+        return dict(getattr(self, name) or {})
+
+    @property
+    def output_path(self) -> Path:
+        """`output_dir` as a path."""
+        return Path(str(self.output_dir))
 
     @property
     def resolved_candidates_per_round(self) -> int | None:

@@ -31,7 +31,7 @@ def open_dispatcher(
             "Python function."
         )
     options = {"token": token} if token is not None and isinstance(teacher, str) else {}
-    path = Path(args.journal_path) if args.journal_path else Path(args.output_dir) / "journal.sqlite"
+    path = Path(args.journal_path) if args.journal_path else args.output_path / "journal.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     dispatcher = Dispatcher(
         load_teacher(teacher, **options),
@@ -40,7 +40,7 @@ def open_dispatcher(
         max_concurrency=args.teacher_concurrency,
         max_retries=args.teacher_max_retries,
         request_timeout=args.teacher_timeout,
-        run=str(Path(args.output_dir).name) if args.journal_path else RUN,
+        run=args.output_path.name if args.journal_path else RUN,
     )
     try:
         dispatcher.run_all([], _nothing)  # asks for the server's facts

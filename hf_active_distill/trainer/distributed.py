@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -38,10 +39,15 @@ def map_chunks(
     # One collective a group of chunks: no process ever waits for longer than one chunk takes.
     for first in range(0, len(chunks), world):
         mine = first + accelerator.process_index
-        local = raised_everywhere(accelerator, lambda mine=mine: work(chunks[mine]) if mine < len(chunks) else [])
+        chunk = chunks[mine] if mine < len(chunks) else None
+        local = raised_everywhere(accelerator, partial(_work_on, work, chunk))
         results.extend(result for part in local for result in part)
         on_chunk(sum(len(chunk) for chunk in chunks[first : first + world]))
     return results
+
+
+def _work_on(work: Callable[[Sequence[T]], list[R]], chunk: Sequence[T] | None) -> list[R]:
+    return [] if chunk is None else work(chunk)
 
 
 def raised_everywhere(accelerator: Accelerator, work: Callable[[], R]) -> list[R]:
@@ -63,8 +69,8 @@ def on_main_process(accelerator: Accelerator, work: Callable[[], R]) -> R:
     """
     Runs `work` on the main process alone and gives its value, or raises its exception, everywhere.
 
-    The others do not wait inside one collective, whose time-out a slow teacher would outlast: the main process works in
-    a thread and tells them twice a second that it is still at it.
+    The others do not wait inside one collective, whose time-out a slow teacher would outlast: the main process works
+    in a thread and tells them twice a second that it is still at it.
     """
     if accelerator.num_processes == 1:
         return work()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..errors import ConfigurationError, DataError
+from ..evaluation import require_references
+from ..pool import Pool
 from ..records import Annotation, PoolRow
 from ..tasks import Task, row_from_example
 from .config import ActiveDistillationConfig
@@ -18,8 +20,6 @@ from .config import ActiveDistillationConfig
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-
-logger = logging.getLogger(__name__)
 
 FormattingFunc = Callable[[Mapping[str, Any]], str | list[dict[str, str]]]
 
@@ -32,34 +32,39 @@ def load_student(
 ) -> PreTrainedModel:
     """Loads and wraps the student. Seeded, so that a new adapter's weights are the same in every run."""
     set_seed(args.seed)
-    kwargs = dict(args.model_init_kwargs or {})
+    kwargs = args.options("model_init_kwargs")
     if isinstance(model, str):
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trust_remote_code", args.trust_remote_code)
         if quantization_config is not None:
             kwargs["quantization_config"] = quantization_config
-        model = AutoModelForCausalLM.from_pretrained(model, **kwargs)
+        student: Any = AutoModelForCausalLM.from_pretrained(model, **kwargs)
     elif kwargs or quantization_config is not None:
         raise ConfigurationError(
             "`model_init_kwargs` and `quantization_config` are used when the model is loaded here: pass the model as "
             "a string, or leave them out."
         )
-    if getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
+    else:
+        student = model
+    if getattr(student.config, "is_encoder_decoder", False) or not student.can_generate():
         raise ConfigurationError(
-            f"{type(model).__name__} is not a causal language model: pass one that `AutoModelForCausalLM` can load."
+            f"{type(student).__name__} is not a causal language model: pass one that `AutoModelForCausalLM` can load."
         )
     if peft_config is not None:
         from peft import get_peft_model, prepare_model_for_kbit_training
 
-        if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
-            model = prepare_model_for_kbit_training(
-                model, use_gradient_checkpointing=args.gradient_checkpointing, gradient_checkpointing_kwargs={}
+        if getattr(student, "is_loaded_in_4bit", False) or getattr(student, "is_loaded_in_8bit", False):
+            student = prepare_model_for_kbit_training(
+                student, use_gradient_checkpointing=args.gradient_checkpointing, gradient_checkpointing_kwargs={}
             )
-        model = get_peft_model(model, peft_config)
+        student = get_peft_model(student, peft_config)
     if args.gradient_checkpointing:
         # Reentrant checkpointing needs inputs with gradients, which frozen embeddings do not give.
-        args.gradient_checkpointing_kwargs = {"use_reentrant": False, **(args.gradient_checkpointing_kwargs or {})}
-    return model
+        args.gradient_checkpointing_kwargs = {
+            "use_reentrant": False,
+            **args.options("gradient_checkpointing_kwargs"),
+        }
+    return student
 
 
 def load_processing_class(
@@ -121,8 +126,8 @@ def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> l
             completion = completion[-1].get("content") if completion else None
         if not isinstance(completion, str) or not completion:
             raise DataError(
-                f"Row {index} of `train_dataset` has no text in 'completion' (columns: {', '.join(example)}). Seed rows "
-                "are prompt-completion rows; unlabelled rows belong into `pool_dataset`."
+                f"Row {index} of `train_dataset` has no text in 'completion' (columns: {', '.join(example)}). Seed "
+                "rows are prompt-completion rows; unlabelled rows belong into `pool_dataset`."
             )
         annotations.append(
             Annotation(
@@ -140,18 +145,59 @@ def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> l
     return annotations
 
 
-def warn_of_unused(args: ActiveDistillationConfig, pool_size: int) -> None:
+@dataclass
+class RunData:
+    """
+    The rows of a run.
+
+    Args:
+        pool ([`~pool.Pool`]): What may be asked about; evaluation and seed rows are out of it.
+        seed_annotations (`list[Annotation]`): What is trained on from the start.
+        eval_parts (`dict[str, list[PoolRow]]`): Evaluation rows by name; `""` is the only part of a plain data set.
+    """
+
+    pool: Pool
+    seed_annotations: list[Annotation]
+    eval_parts: dict[str, list[PoolRow]]
+
+    @classmethod
+    def read(
+        cls,
+        args: ActiveDistillationConfig,
+        task: Task,
+        pool_dataset: Any,
+        train_dataset: Any,
+        eval_dataset: Any,
+        formatting_func: FormattingFunc | None,
+    ) -> RunData:
+        """Reads and checks all data sets, before a model is loaded."""
+        pool_rows = read_rows(pool_dataset, "pool_dataset", formatting_func)
+        seeds = read_seed_annotations(train_dataset, task) if train_dataset is not None else []
+        parts = {} if eval_dataset is None else {"": eval_dataset}
+        parts = eval_dataset if isinstance(eval_dataset, dict) else parts
+        eval_parts = {name: read_rows(part, "eval_dataset", formatting_func) for name, part in parts.items()}
+        for rows in eval_parts.values():
+            if not args.eval_with_teacher:
+                require_references(rows)
+        barred = [row for rows in eval_parts.values() for row in rows]
+        barred += [PoolRow(row_id=annotation.row_id, prompt=annotation.prompt) for annotation in seeds]
+        pool = Pool(pool_rows, exclude=barred, max_attempts=args.max_attempts_per_row)
+        warn_of_odd_sizes(args, len(pool.rows))
+        return cls(pool, seeds, eval_parts)
+
+
+def warn_of_odd_sizes(args: ActiveDistillationConfig, pool_size: int) -> None:
     """Settings that are right in themselves and odd for this pool."""
     if args.samples_per_round > pool_size:
         warnings.warn(
-            f"`samples_per_round` ({args.samples_per_round}) is more than the pool holds ({pool_size}): the first round "
-            "takes every row. Lower it, or give a larger pool.",
+            f"`samples_per_round` ({args.samples_per_round}) is more than the pool holds ({pool_size}): the first "
+            "round takes every row. Lower it, or give a larger pool.",
             stacklevel=3,
         )
     elif args.num_rounds * args.samples_per_round > pool_size:
         rounds = -(-pool_size // args.samples_per_round)
         warnings.warn(
-            f"{args.num_rounds} rounds of {args.samples_per_round} rows ask for more than the pool holds ({pool_size}): "
-            f"it is used up after {rounds} rounds.",
+            f"{args.num_rounds} rounds of {args.samples_per_round} rows ask for more than the pool holds "
+            f"({pool_size}): it is used up after {rounds} rounds.",
             stacklevel=3,
         )

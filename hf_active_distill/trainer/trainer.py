@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +25,14 @@ from ..annotation.run import annotate_rows
 from ..asking import Dispatcher
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError, TerminatedError
 from ..evaluation import explanation_metrics, require_references
-from ..pool import Pool
 from ..records import Annotation, Explanation, PoolRow
-from ..rounds import RoundRecord, RoundStore
+from ..rounds import BINDING_SETTINGS, RoundRecord, RoundStore
 from ..selection import RandomShare, SelectionStrategy, as_strategy
 from ..students import Student
 from ..tables import annotations_to_dataset
 from ..tasks import Task, get_task
 from ..teachers import GenerationParams, Teacher
+from .book import RoundBook
 from .callbacks import (
     AnnotationEvent,
     RoundEndEvent,
@@ -47,16 +45,11 @@ from .checkpoint import read_state, resolve_checkpoint, write_state
 from .config import ActiveDistillationConfig
 from .desk import open_dispatcher
 from .distributed import on_main_process, raised_everywhere, whole_model
+from .plan import Plan, make_plan
 from .runner import RoundRunner
 from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_lambda
-from .setup import (
-    FormattingFunc,
-    load_processing_class,
-    load_student,
-    read_rows,
-    read_seed_annotations,
-    warn_of_unused,
-)
+from .setup import FormattingFunc, RunData, load_processing_class, load_student, read_rows
+from .termination import Termination
 from .weights import FirstWeights
 
 
@@ -130,6 +123,9 @@ class ActiveDistillationTrainer(Trainer):
             Makes the prompt of a pool or evaluation example: text or a conversation.
     """
 
+    args: ActiveDistillationConfig
+    model: PreTrainedModel
+
     _tag_names = ["hf_active_distill", "active-distillation"]
     _name = "Active Distillation"
     _paper = {
@@ -164,11 +160,14 @@ class ActiveDistillationTrainer(Trainer):
         args = args or ActiveDistillationConfig(output_dir="active-distillation")
         if pool_dataset is None:
             raise ConfigurationError("`pool_dataset` is missing: pass the unlabelled rows that may be asked about.")
-        self.task = task if isinstance(task, Task) else get_task(task or args.task, **(args.task_kwargs or {}))
-        self._read_data(args, pool_dataset, train_dataset, eval_dataset, formatting_func)
+        self.task = task if isinstance(task, Task) else get_task(task or args.task, **args.options("task_kwargs"))
+        self.data = RunData.read(args, self.task, pool_dataset, train_dataset, eval_dataset, formatting_func)
+        if not self.data.eval_parts:
+            args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
         self.strategy = self._make_strategy(args, selection)
+        self.annotation_settings = _annotation_settings(args)
         self.method = annotation or get_annotation(
-            args.annotation, self.task, _annotation_settings(args), **(args.annotation_kwargs or {})
+            args.annotation, self.task, self.annotation_settings, **args.options("annotation_kwargs")
         )
         self._teacher = teacher
         # The token leaves the configuration, which is pickled into every checkpoint.
@@ -181,9 +180,8 @@ class ActiveDistillationTrainer(Trainer):
             processing_class, label_pad_token_id=-100, pad_to_multiple_of=args.pad_to_multiple_of
         )
         self.training_rows = TrainingRows()
-        self.records: dict[int, RoundRecord] = {}
         self.stop_reason: str | None = None
-        self._termination = threading.Event()
+        self._termination = Termination(self._stop_asking)
         self._asked: Student | None = None
         own_callbacks, callbacks = self._arrange_callbacks(callbacks)
         super().__init__(
@@ -191,7 +189,7 @@ class ActiveDistillationTrainer(Trainer):
             args=args,
             data_collator=collator,
             train_dataset=self.training_rows,
-            eval_dataset=self.eval_rows,
+            eval_dataset=self.data.eval_parts or None,
             processing_class=processing_class,
             compute_loss_func=compute_loss_func,
             callbacks=own_callbacks + callbacks,
@@ -201,13 +199,13 @@ class ActiveDistillationTrainer(Trainer):
         )
         if hasattr(self.model, "add_model_tags"):
             self.model.add_model_tags(self._tag_names)
-        self.store = RoundStore(args.output_dir)
-        self.first_weights = FirstWeights(Path(args.output_dir) / "first_weights.safetensors")
+        self.book = RoundBook(RoundStore(args.output_path), self.data.pool, self.accelerator)
+        self.first_weights = FirstWeights(args.output_path / "first_weights.safetensors")
         self.schedule = RoundSchedule(
             num_rounds=args.num_rounds,
             samples_per_round=args.samples_per_round,
-            seed_rows=len(self.seed_annotations),
-            pool_size=len(self.pool.rows),
+            seed_rows=len(self.data.seed_annotations),
+            pool_size=len(self.data.pool.rows),
             passes=args.num_train_epochs,
             batch_size=self.get_total_train_batch_size(args),
         )
@@ -215,34 +213,9 @@ class ActiveDistillationTrainer(Trainer):
 
     # ------------------------------------------------------------------ setting up
 
-    def _read_data(self, args, pool_dataset, train_dataset, eval_dataset, formatting_func) -> None:
-        pool_rows = read_rows(pool_dataset, "pool_dataset", formatting_func)
-        self.seed_annotations = read_seed_annotations(train_dataset, self.task) if train_dataset is not None else []
-        if isinstance(eval_dataset, dict):
-            self.eval_rows: Any = {
-                name: read_rows(part, f"eval_dataset['{name}']", formatting_func)
-                for name, part in eval_dataset.items()
-            }
-        else:
-            self.eval_rows = None if eval_dataset is None else read_rows(eval_dataset, "eval_dataset", formatting_func)
-        for rows in self._eval_parts().values():
-            if not args.eval_with_teacher:
-                require_references(rows, sorted({name for row in rows for name in ("prompt", *row.columns)}))
-        if self.eval_rows is None:
-            args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
-        barred = [row for rows in self._eval_parts().values() for row in rows]
-        barred += [PoolRow(row_id=a.row_id, prompt=a.prompt) for a in self.seed_annotations]
-        self.pool = Pool(pool_rows, exclude=barred, max_attempts=args.max_attempts_per_row)
-        warn_of_unused(args, len(self.pool.rows))
-
-    def _eval_parts(self) -> dict[str, list[PoolRow]]:
-        if self.eval_rows is None:
-            return {}
-        return self.eval_rows if isinstance(self.eval_rows, dict) else {"": self.eval_rows}
-
     @staticmethod
     def _make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
-        strategy = as_strategy(selection or args.selection, **(args.selection_kwargs or {}))
+        strategy = as_strategy(selection or args.selection, **args.options("selection_kwargs"))
         return (
             RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
         )
@@ -285,20 +258,20 @@ class ActiveDistillationTrainer(Trainer):
                 optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
                 num_warmup_steps=self.args.get_warmup_steps(steps),
                 num_training_steps=steps,
-                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+                scheduler_specific_kwargs=self.args.options("lr_scheduler_kwargs"),
             )
             return scheduler.lr_lambdas[0]
 
         factor = restarting_lambda(self.schedule, base)
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)  # type: ignore[arg-type]
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def _save_checkpoint(self, model, trial):
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder = self.args.output_path / f"checkpoint-{self.state.global_step}"
             state = {"stop_reason": self.stop_reason, "global_step": self.state.global_step, "caps": self._caps()}
-            write_state(folder, {**state, "rounds": len(self.records)})
+            write_state(folder, {**state, "rounds": len(self.book.records)})
         super()._save_checkpoint(model, trial)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -313,15 +286,14 @@ class ActiveDistillationTrainer(Trainer):
             `dict[str, float]`: See [`~evaluation.explanation_metrics`].
         """
         if eval_dataset is None:
-            eval_dataset = self.eval_rows
-        if eval_dataset is None:
-            raise ConfigurationError("There is nothing to evaluate on: pass `eval_dataset`.")
-        if isinstance(eval_dataset, dict):
-            metrics: dict[str, float] = {}
-            for name, part in eval_dataset.items():
-                metrics |= self._measure(part, f"{metric_key_prefix}_{name}")
+            parts: dict[str, Any] = self.data.eval_parts
         else:
-            metrics = self._measure(eval_dataset, metric_key_prefix)
+            parts = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        if not parts:
+            raise ConfigurationError("There is nothing to evaluate on: pass `eval_dataset`.")
+        metrics: dict[str, float] = {}
+        for name, part in parts.items():
+            metrics |= self._measure(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -329,7 +301,7 @@ class ActiveDistillationTrainer(Trainer):
     def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
         rows = list(dataset) if isinstance(dataset[0], PoolRow) else read_rows(dataset, "eval_dataset")
         rows = [row for row in rows if row.reference is not None or not self.args.eval_with_teacher]
-        require_references(rows, sorted({name for row in rows for name in row.columns}))
+        require_references(rows)
         with self.open_student() as student:
             explanations = self._runner().explain(student, rows, self.state.global_step, "evaluating")
         metrics = explanation_metrics(self.task, rows, explanations, prefix)
@@ -339,7 +311,9 @@ class ActiveDistillationTrainer(Trainer):
 
     # ------------------------------------------------------------------ the run
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(  # type: ignore[override]
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> TrainOutput:
         """
         Runs all rounds.
 
@@ -353,12 +327,14 @@ class ActiveDistillationTrainer(Trainer):
             `"budget"`, `"plateau"`, `"transfer"`, `"terminated"`, or a callback's own word.
         """
         checkpoint = resolve_checkpoint(
-            self.args.output_dir, resume_from_checkpoint, only_model=self.args.save_only_model
+            self.args.output_path, resume_from_checkpoint, only_model=self.args.save_only_model
         )
         resuming = resume_from_checkpoint not in (None, False, "false", "False")
-        raised_everywhere(self.accelerator, lambda: self._claim_output(resuming))
-        self._reset_run()
-        with self._terminating_cleanly(), self._teacher_at_hand(), self._fixed_arguments(checkpoint):
+        self.book.claim(self.run_settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
+        self.stop_reason = None
+        self.training_rows.rows.clear()
+        self.training_rows.add_round(self._tokenise(self.data.seed_annotations))
+        with self._termination.watched(), self._teacher_at_hand(), self._fixed_arguments(checkpoint):
             self._answer_evaluation_rows()
             if self.args.round_start == "restart":
                 self.first_weights.capture(
@@ -368,16 +344,16 @@ class ActiveDistillationTrainer(Trainer):
                 )
             output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
             self.restore_rounds(before=self.schedule.position(self.state.global_step)[0])
-        if self._termination.is_set():
+        if self._termination.requested:
             self.stop_reason = "terminated"
         return output
 
     def _answer_evaluation_rows(self) -> None:
-        """`eval_with_teacher`: rows without a reference get the teacher's answer, once, from the journal if it is there."""
-        rows = [row for part in self._eval_parts().values() for row in part if row.reference is None]
+        """`eval_with_teacher`: rows without a reference get the teacher's answer; it is asked for once."""
+        rows = [row for part in self.data.eval_parts.values() for row in part if row.reference is None]
         if not rows:
             return
-        method = get_annotation("cot", self.task, _annotation_settings(self.args))
+        method = get_annotation("cot", self.task, self.annotation_settings)
         items = [AnnotationItem(row) for row in rows]
 
         def ask() -> list[Annotation | None]:
@@ -390,46 +366,16 @@ class ActiveDistillationTrainer(Trainer):
             row.reference = annotation.answer if annotation is not None and annotation.status == "ok" else None
         unanswered = sum(row.reference is None for row in rows)
         logger.warning(
-            "The metric is agreement with the teacher: it answered %d evaluation rows; %d that it could not answer are "
-            "left out.",
+            "The metric is agreement with the teacher: it answered %d evaluation rows; %d that it could not answer "
+            "are left out.",
             len(rows) - unanswered,
             unanswered,
         )
 
-    def _claim_output(self, resuming: bool) -> None:
-        if self.accelerator.is_main_process:
-            self.store.begin(self.run_settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
-
-    def _reset_run(self) -> None:
-        self._termination.clear()
-        self.records, self.stop_reason = {}, None
-        self.pool.annotated.clear()
-        self.pool.failures.clear()
-        self.training_rows.rows.clear()
-        self.training_rows.add_round(self._tokenise(self.seed_annotations))
-
     def run_settings(self) -> dict[str, Any]:
         """What the run is, without secrets: kept with its rounds and compared on resume."""
-        names = [
-            "annotation",
-            "annotation_kwargs",
-            "candidates_per_round",
-            "eval_with_teacher",
-            "keep_thinking",
-            "learning_rate",
-            "max_new_tokens",
-            "num_rounds",
-            "num_train_epochs",
-            "random_share",
-            "round_start",
-            "samples_per_round",
-            "seed",
-            "selection",
-            "selection_kwargs",
-            "task",
-            "task_kwargs",
-        ]
-        return {name: getattr(self.args, name) for name in names} | {"pool": self.pool.fingerprint()}
+        named = {name: getattr(self.args, name) for name in BINDING_SETTINGS if name != "pool"}
+        return {**named, "num_rounds": self.args.num_rounds, "pool": self.data.pool.fingerprint()}
 
     @contextlib.contextmanager
     def _teacher_at_hand(self) -> Iterator[None]:
@@ -473,62 +419,36 @@ class ActiveDistillationTrainer(Trainer):
     def _caps(self) -> list[float | None]:
         return [self.args.max_teacher_calls, self.args.max_teacher_tokens, self.args.max_teacher_cost]
 
-    @contextlib.contextmanager
-    def _terminating_cleanly(self) -> Iterator[None]:
-        """SIGTERM saves a checkpoint after the step in hand, or lets the calls in flight land."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_sigterm(signum, frame):
-            self._termination.set()
-            if self._dispatcher is not None:
-                self._dispatcher.stop(_terminated())
-
-        before = signal.signal(signal.SIGTERM, on_sigterm)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    def _stop_asking(self, error: TerminatedError) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.stop(error)
 
     def agreed_to_terminate(self) -> bool:
         """Whether any process got a SIGTERM; every process must ask at the same time."""
-        if self.accelerator.num_processes == 1:
-            return self._termination.is_set()
-        flag = torch.tensor(float(self._termination.is_set()), device=self.accelerator.device)
-        if self.accelerator.reduce(flag, "sum").item():
-            self._termination.set()
-        return self._termination.is_set()
+        return self._termination.agreed(self.accelerator)
 
     # ------------------------------------------------------------------ a round, step by step
-
-    def round_is_loaded(self, round_index: int) -> bool:
-        return round_index in self.records
-
-    def round_is_stored(self, round_index: int) -> bool:
-        """Whether the round was selected and asked in an earlier process."""
-        return on_main_process(self.accelerator, lambda: self.store.has(round_index))
 
     def restore_rounds(self, before: int) -> None:
         """Takes over the rounds that an earlier process finished."""
         for index in range(before):
-            if index not in self.records:
-                self._adopt(on_main_process(self.accelerator, lambda index=index: self.store.read(index)))
+            if index not in self.book.records:
+                self._adopt(self.book.read(index))
 
     def begin_round(self, round_index: int, selector: SelectionCallback) -> None:
         """Score, select, ask, record; a round that stands on the disk already is taken as it is."""
-        if self.round_is_stored(round_index):
-            record = on_main_process(self.accelerator, lambda: self.store.read(round_index))
+        if self.book.stored(round_index):
+            record = self.book.read(round_index)
         else:
             record = self._run_round(round_index, selector)
-            on_main_process(self.accelerator, lambda: self.store.write(record))
+            self.book.write(record)
         self._adopt(record)
         self._fire("on_annotation_end", AnnotationEvent(record))
         self._require_rows(record)
         self._loader_generator.manual_seed(derived_seed(self.args.seed, "loader", round_index))
 
     def _run_round(self, round_index: int, selector: SelectionCallback) -> RoundRecord:
-        event = SelectionEvent(round_index, self.pool.available())
+        event = SelectionEvent(round_index, self.data.pool.available())
         self._fire("on_selection_begin", event)
         step = self.state.global_step
         if not event.available_ids:
@@ -540,16 +460,15 @@ class ActiveDistillationTrainer(Trainer):
         return RoundRunner(
             self.args,
             self.accelerator,
-            self.pool,
+            self.data.pool,
             self.method,
             self.open_student,
             self._dispatcher,
-            self._stop_here_if_terminated,
+            self._termination.check,
         )
 
     def _adopt(self, record: RoundRecord) -> None:
-        self.pool.apply(record)
-        self.records[record.round] = record
+        self.book.adopt(record)
         self.training_rows.add_round(self._tokenise(record.succeeded))
 
     def _require_rows(self, record: RoundRecord) -> None:
@@ -559,62 +478,42 @@ class ActiveDistillationTrainer(Trainer):
         if record.unfinished_ids:
             raise BudgetExhaustedError(
                 "The budget does not reach for a single row: raise `max_teacher_tokens` (or calls, or cost), or lower "
-                "`teacher_max_new_tokens`, which every call must be able to pay for. `trainer.plan()` shows the figures."
+                "`teacher_max_new_tokens`, which every call must be able to pay for. `trainer.plan()` shows figures."
             )
         reasons = sorted({annotation.reason or "unknown" for annotation in record.annotations})
         raise TeacherError(
             f"None of {len(record.annotations)} annotated rows can be trained on ({', '.join(reasons)}). Look at "
-            f"{self.store.path(record.round) / 'annotations.jsonl'}: is the teacher able to follow the prompts, and "
-            "is `teacher_max_new_tokens` large enough?"
+            f"{self.book.store.path(record.round) / 'annotations.jsonl'}: can the teacher follow the prompts, and is "
+            "`teacher_max_new_tokens` large enough?"
         )
 
     def prepare_weights(self, round_index: int) -> None:
         """`round_start="restart"`: first weights and a fresh optimiser for every round after the first."""
         if self.args.round_start == "restart" and round_index:
             self.first_weights.restore(self.accelerator.unwrap_model(self.model))
-            self.optimizer.state.clear()
-
-    def record_baseline(self, metrics: dict[str, float]) -> None:
-        """Keeps what the student could do before the first round."""
-        if self.accelerator.is_main_process:
-            self.store.write_baseline({"round": -1, "step": 0, "total_teacher_tokens": 0, **metrics})
+            if self.optimizer is not None:
+                self.optimizer.state.clear()
 
     def finish_round(self, round_index: int, metrics: dict[str, float]) -> bool:
         """Sums a round up when it is trained and evaluated. Returns whether the run ends here."""
-        record = self.records[round_index]
-        history = on_main_process(self.accelerator, lambda: self.store.history(round_index))
-        figures = {**record.figures(), "step": self.state.global_step, **self._totals(), **metrics}
-        event = RoundEndEvent(record, figures, history)
+        record = self.book.records[round_index]
+        place = {"step": self.state.global_step, "train_rows": len(self.training_rows)}
+        figures = {**record.figures(), **place, **self.book.totals(), **metrics}
+        event = RoundEndEvent(record, figures, self.book.history(round_index))
         self._fire("on_round_end", event)
         last = round_index == self.schedule.num_rounds - 1
         self.stop_reason = event.stop_reason or ("rounds" if last else None)
         figures["stop_reason"] = self.stop_reason
-        on_main_process(self.accelerator, lambda: self.store.write_metrics(round_index, figures))
-        numbers = {
-            key: value for key, value in figures.items() if isinstance(value, (int, float)) and key not in metrics
-        }
-        self.log({f"round/{key}": float(value) for key, value in numbers.items()})
+        self.book.write_metrics(round_index, figures)
+        numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+        self.log({f"round/{key}": float(value) for key, value in numbers.items() if key not in metrics})
         return self.stop_reason is not None
-
-    def _totals(self) -> dict[str, Any]:
-        usages = [record.usage for record in self.records.values()]
-        return {
-            "total_teacher_tokens": sum(usage.total_tokens for usage in usages),
-            "total_teacher_calls": sum(usage.calls for usage in usages),
-            "total_annotated": len(self.pool.annotated),
-            "train_rows": len(self.training_rows),
-        }
 
     def _fire(self, name: str, event: Any) -> None:
         for callback in self.callback_handler.callbacks:
             handler = getattr(callback, name, None)
             if handler is not None:
                 handler(self.args, self.state, self.control, event=event, model=self.model, trainer=self)
-
-    def _stop_here_if_terminated(self) -> None:
-        # Not agreed with the others: what one process raises here is raised on all.
-        if self._termination.is_set():
-            raise _terminated()
 
     # ------------------------------------------------------------------ student and rows
 
@@ -639,7 +538,7 @@ class ActiveDistillationTrainer(Trainer):
             max_new_tokens=self.args.max_new_tokens,
             batch_size=self.args.per_device_scoring_batch_size,
             seed=self.args.seed,
-            chat_template_kwargs=self.args.chat_template_kwargs,
+            chat_template_kwargs=self.args.options("chat_template_kwargs"),
             max_length=self.args.max_length,
         )
 
@@ -648,7 +547,7 @@ class ActiveDistillationTrainer(Trainer):
         rows = []
         for annotation in annotations:
             thinking = annotation.thinking if self.args.keep_thinking else None
-            encoded = student.encode_training(annotation.prompt, annotation.completion, thinking)
+            encoded = student.encode_training(annotation.prompt, annotation.completion or "", thinking)
             ids = encoded["input_ids"]
             labels = [
                 token if learnt or not self.args.completion_only_loss else -100
@@ -659,21 +558,27 @@ class ActiveDistillationTrainer(Trainer):
 
     # ------------------------------------------------------------------ what a user asks for
 
+    def plan(self) -> Plan:
+        """What the run will cost, without a single teacher call: see [`~trainer.plan.Plan`]."""
+        return make_plan(self)
+
     def annotations_dataset(self) -> Dataset:
         """Every annotation so far, failed ones included, as a data set: one row each."""
-        rows = [annotation for index in sorted(self.records) for annotation in self.records[index].annotations]
-        if not rows:
+        annotations = self.book.annotations()
+        if not annotations:
             raise DataError("There are no annotations yet: call `train()` first.")
-        return annotations_to_dataset(rows)
+        return annotations_to_dataset(annotations)
 
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None, **kwargs: Any) -> None:
+    def create_model_card(  # type: ignore[override]
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Writes `README.md` in `output_dir`: method, teacher, rounds, figures, citation."""
         if self.is_world_process_zero():
             write_model_card(self, model_name=model_name, dataset_name=dataset_name, tags=tags)
-
-
-def _terminated() -> TerminatedError:
-    return TerminatedError("SIGTERM between two epochs. Go on with `resume_from_checkpoint=True`.")
 
 
 def _annotation_settings(args: ActiveDistillationConfig) -> AnnotationSettings:

@@ -29,8 +29,8 @@ class FirstWeights:
         if from_disk:
             if not self.path.is_file():
                 raise CheckpointError(
-                    f"{self.path} is missing: a run with `round_start='restart'` cannot be resumed without the weights "
-                    "it began with."
+                    f"{self.path} is missing: a run with `round_start='restart'` cannot be resumed without the "
+                    "weights it began with."
                 )
             self._tensors = load_file(self.path)
             return

@@ -41,12 +41,24 @@ def test_random_share_keeps_the_best_and_fills_up(size, share, seed, data):
     n = data.draw(st.integers(0, size))
     result = choose(RandomShare(SelfConfidence(), share), context_of(size, n, seed))
     n_random = int(np.floor(share * n + 0.5))
-    best = [f"r{i}" for i in reversed(range(size))][: n - n_random]
+    drawn = set(result.ids[n - n_random :])
+    best = [row_id for i in reversed(range(size)) if (row_id := f"r{i}") not in drawn][: n - n_random]
     assert result.ids[: n - n_random] == best
     assert [result.reasons[row_id] for row_id in result.ids[n - n_random :]] == ["random"] * n_random
     assert all(result.reasons[row_id].startswith("self_confidence=") for row_id in best)
     assert len(set(result.ids)) == n
     assert len(result.scores) == size
+
+
+def test_random_picks_are_a_fair_sample_of_all_candidates():
+    """They serve as a probe of the pool: each candidate is as likely as any other, the strategy's favourites too."""
+    counts = dict.fromkeys((f"r{i}" for i in range(10)), 0)
+    for seed in range(2000):
+        result = choose(RandomShare(SelfConfidence(), 0.4), context_of(10, 5, seed))
+        for row_id in result.ids[3:]:
+            counts[row_id] += 1
+    # 2 of 10 drawn 2,000 times: 400 expected, standard deviation 18.
+    assert all(abs(count - 400) < 90 for count in counts.values())
 
 
 def test_random_share_asks_for_the_signals_of_its_strategy():
