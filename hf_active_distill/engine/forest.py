@@ -33,7 +33,7 @@ class Limits:
             Branch tokens an item. Where there are more, the trunk is encoded once and branches follow in runs.
         slots (`int`, *optional*, defaults to `32768`):
             Positions in the cache.
-        logits (`int`, *optional*, defaults to `67108864`):
+        logits (`int`, *optional*, defaults to `134217728`):
             Elements of the logits.
         scores (`int`, *optional*, defaults to `268435456`):
             Elements of the attention scores of a layer.
@@ -43,7 +43,7 @@ class Limits:
     tokens: int = 4096
     branch_tokens: int = 256
     slots: int = 32768
-    logits: int = 1 << 26
+    logits: int = 1 << 27
     scores: int = 1 << 28
 
 
@@ -87,17 +87,23 @@ def _plans(items: Sequence[BranchItem], limit: int) -> list[_Plan]:
     return plans
 
 
-def _groups(model: Any, plans: list[_Plan], limits: Limits, growth: int) -> Iterator[list[_Plan]]:
-    """Items of like size together, as many as the limits allow. `growth` is what a branch may add in tokens."""
+def _groups(
+    model: Any, plans: list[_Plan], limits: Limits, kept_of: Callable[[Branch], int], growth: int
+) -> Iterator[list[_Plan]]:
+    """
+    Items of like size together, as many as the limits allow. A branch wants the logits of at most `kept_of` nodes and
+    may grow by `growth` tokens.
+    """
     config = text_config(model)
     heads = getattr(config, "num_attention_heads", None) or 1
     group: list[_Plan] = []
     most = (0, 0, 0)
     for plan in sorted(plans, key=lambda plan: (plan.cached > 0, len(plan.runs), len(plan.item.trunk))):
         nodes = max(len(run.trie.tokens) for run in plan.runs)
+        rows = max(sum(kept_of(plan.item.branches[number]) for number in run.branches) for run in plan.runs)
         fresh = nodes + len(plan.item.trunk) - plan.cached
         slots = len(plan.item.trunk) + nodes + max(len(run.branches) for run in plan.runs) * growth
-        width, room, kept = max(most[0], fresh), max(most[1], slots), max(most[2], nodes + 1)
+        width, room, kept = max(most[0], fresh), max(most[1], slots), max(most[2], rows)
         count = len(group) + 1
         fits = (
             count <= limits.items
@@ -108,7 +114,7 @@ def _groups(model: Any, plans: list[_Plan], limits: Limits, growth: int) -> Iter
         )
         if group and not (fits and (plan.cached > 0) == (group[0].cached > 0)):
             yield group
-            group, width, room, kept = [], fresh, slots, nodes + 1
+            group, width, room, kept = [], fresh, slots, rows
         group.append(plan)
         most = (width, room, kept)
     if group:
@@ -201,7 +207,9 @@ def score_tree(
     def wanted(plan: _Plan, run: _Run) -> set[int]:
         return {node for number in range(len(run.branches)) for node, _ in pairs(plan, run, number)}
 
-    for group in _groups(model, _plans(items, limits.branch_tokens), limits, 0):
+    for group in _groups(
+        model, _plans(items, limits.branch_tokens), limits, lambda branch: len(branch.tokens) - branch.unscored, 0
+    ):
         forest = _Forest(model, implementation, group, pad_id)
         for done in forest.passes(wanted, keep=False):
             rows, columns, targets, owners = [], [], [], []
@@ -296,7 +304,7 @@ def write_tree(
             return False
         return len(tokens) < max_new_tokens
 
-    for group in _groups(model, _plans(items, limits.branch_tokens), limits, max_new_tokens):
+    for group in _groups(model, _plans(items, limits.branch_tokens), limits, lambda branch: 1, max_new_tokens):
         forest = _Forest(model, implementation, group, pad_id)
         for done in forest.passes(leaves, keep=True):
             tips = _tips(group, done, uniforms, results)

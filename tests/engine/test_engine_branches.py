@@ -22,9 +22,8 @@ def build_items(model, lengths=(5, 12, 30), count=24):
     prompts = [rng.integers(3, 300, length).tolist() for length in lengths]
     generator = Generator(model, eos_ids=[], batch_size=len(prompts))
     items = []
-    for prompt, result in zip(
-        prompts, generator.generate(prompts, max_new_tokens=count, keep_cache=True), strict=True
-    ):
+    written = generator.generate(prompts, max_new_tokens=count, keep_cache=True)
+    for prompt, result in zip(prompts, written, strict=True):
         trunk, start = prompt + result.tokens, len(prompt)
         tail = tuple(rng.integers(3, 300, 6).tolist())
         branches = [Branch(start + i, tail, 3) for i in range(0, count + 1, 6)]

@@ -152,7 +152,7 @@ def random_state():
 def test_everything_is_left_as_found():
     model = tiny_model("gpt2", attn_pdrop=0.5, resid_pdrop=0.5)
     model.train()
-    model.gradient_checkpointing_enable()
+    model.transformer.gradient_checkpointing = True
     model.transformer.h[0].eval()
     flags = [module.training for module in model.modules()]
     checkpointed = [getattr(module, "gradient_checkpointing", None) for module in model.modules()]
@@ -163,7 +163,7 @@ def test_everything_is_left_as_found():
     assert [getattr(module, "gradient_checkpointing", None) for module in model.modules()] == checkpointed
     assert True in checkpointed
     model.eval()
-    model.gradient_checkpointing_disable()
+    model.transformer.gradient_checkpointing = False
     again = Generator(model, eos_ids=[1]).generate(PROMPTS, max_new_tokens=6)
     assert [result.tokens for result in first] == [result.tokens for result in again]
 
