@@ -17,7 +17,7 @@ from .operations import KNOWN, OPERATIONS, UNKNOWN, Meaning, Operation, Terms, w
 
 NAMES = ("Ann", "Ben", "Dan", "Eva", "Kim", "Leo", "Mia", "Tom")
 SPLITS = ("pretrain", "train", "eval")
-LARGEST = 99
+LARGEST = 50
 
 # Which earlier sentences each sentence of a problem builds on. With one of two operands given, the other is a number.
 _SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
@@ -144,7 +144,7 @@ def _done(problem: Problem, steps: Sequence[str]) -> list[str]:
 
 class ArithmeticWorld:
     """
-    Problems of two to four sentences, each an operation on numbers from 0 to 99.
+    Problems of two to four sentences, each an operation on numbers from 0 to 50.
 
     Half of the operations are known to the shipped student, the others are words that it has heard without learning
     what they mean (see [`~synthetic.operations`]). A row is "unknown" when at least one of its operations is. Where
@@ -223,7 +223,7 @@ def split_of(question: str) -> str:
 def draw_problem(
     generator: random.Random, unknown: bool, meanings: Mapping[str, Meaning] | None = None
 ) -> Problem | None:
-    """One random problem with or without unknown operations; `None` where a value leaves 0..99."""
+    """One random problem with or without unknown operations; `None` where a value leaves 0..50."""
     shape = generator.choice(_SHAPES)
     names = generator.sample(NAMES, len(shape))
     # One sentence of an unknown row is unknown for sure, the others one time in five.
@@ -234,7 +234,7 @@ def draw_problem(
         operation = generator.choice([op for op in family if op.arity >= len(inputs)])
         operands = [names[j] for j in inputs]
         while len(operands) < operation.arity:
-            operands.append(str(generator.randint(2, 60)))
+            operands.append(str(generator.randint(1, 40)))
         generator.shuffle(operands)
         sentences.append(Sentence(names[i], operation, tuple(operands)))
     problem = Problem(tuple(sentences), names[-1])

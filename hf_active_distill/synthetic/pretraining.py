@@ -8,13 +8,13 @@ from .arithmetic import Problem, draw_problem, split_of, write_step
 from .operations import UNKNOWN, Meaning, loose_meaning
 
 
-def pretraining_text(generator: random.Random, *, loose: float = 0.3, early: float = 0.06) -> tuple[str, str]:
+def pretraining_text(generator: random.Random, *, loose: float = 0.2, early: float = 0.06) -> tuple[str, str]:
     """
     One (prompt, completion) pair from the split `"pretrain"`.
 
     Args:
         generator (`random.Random`): Source of all randomness.
-        loose (`float`, *optional*, defaults to `0.3`): Share of problems in which the unknown words appear, with a
+        loose (`float`, *optional*, defaults to `0.2`): Share of problems in which the unknown words appear, with a
             meaning drawn anew for every problem. It makes the student unsure of them, not ignorant of their looks.
         early (`float`, *optional*, defaults to `0.06`): Share of explanations cut before the last step and closed by
             the answer all the same, which teaches the student to answer when it is made to.
