@@ -89,9 +89,16 @@ class Dialogue:
         raise RowFailed(problem.reason)
 
     async def _send(self, messages: Messages, number: int, grammar: dict[str, Any] | None) -> TeacherReply:
-        request = build_request(self.settings, self.item, messages, number, grammar)
         self.last_reply = None
-        reply = await self.ask(request, turn=self.turn)
+        request = build_request(self.settings, self.item, messages, number, grammar)
+        try:
+            reply = await self.ask(request, turn=self.turn)
+        except TeacherRequestError as error:
+            if grammar is None or "grammar" not in str(error).lower():
+                raise
+            # A server without grammars refuses before the model, which costs nothing: the prompt says the form, too.
+            request = build_request(self.settings, self.item, messages, number)
+            reply = await self.ask(request, turn=self.turn)
         self.turn += 1
         self.usage = self.usage + reply.usage
         return reply

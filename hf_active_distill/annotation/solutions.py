@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _HEADING = re.compile(
     r"(?:\s+(?:steps?|solution|and|the|are|is|answer|way|continuation|final))*)\s*:?[*_\s]*$"
 )
 _LABEL = re.compile(
-    r"(?im)^[*_#>\s-]*(?:(?:my|the|your)\s+)?(?:step|wording|rewording)(?:\s*\d+)?[*_]*\s*:[*_]*[ \t]*"
+    r"(?im)^[*_#> \t-]{0,12}(?:(?:my|the|your)\s+)?(?:step|wording|rewording)(?:\s*\d+)?[*_]*\s*:[*_]*[ \t]*"
 )
 _REASON = re.compile(r"(?i)^[*_\s]*(?:reason|because|explanation|comment|why)\b[*_]*\s*:")
 _RULE = re.compile(r"^\s*(?:```\w*|-{3,}|\*{3,}|={3,})\s*$")
@@ -147,7 +148,7 @@ def _index(value: Any, n_steps: int) -> int | None | bool:
 
 def _first_object(text: str) -> dict[str, Any] | None:
     decoder = json.JSONDecoder(strict=False)
-    for match in re.finditer(r"\{", text):
+    for match in itertools.islice(re.finditer(r"\{", text), 8):
         tail = text[match.start() :]
         tail = re.sub(r"\s*```\s*$", "", tail)
         for ending in ("", "}", '"}', "]}", '"]}'):
@@ -162,7 +163,8 @@ def _first_object(text: str) -> dict[str, Any] | None:
 
 
 _FIRST_WRONG = re.compile(
-    r"(?im)^[*_#\s-]*\"?first[ _]wrong[ _]step\"?[*_]*\s*(?:is|:)\s*[*_\"']*(?:step\s*)?(?P<index>\d+|null|none|no\w*)"
+    r"(?im)^[*_# \t-]{0,12}\"?first[ _]wrong[ _]step\"?[*_]*\s*(?:is|:)\s*[*_\"']*"
+    r"(?:step\s*)?(?P<index>\d+|null|none|no\w*)"
 )
 
 

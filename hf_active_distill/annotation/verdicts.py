@@ -37,7 +37,8 @@ _LEAD_IN = re.compile(
     r"(?:\s+is)?\s*[:\u2013\u2014-]+[\s*_]*)+"
 )
 _LABEL = re.compile(
-    r"(?im)^[\s*_#>-]*(?:(?:my|final)\s+)*(?:verdict|judge?ment|decision|conclusion|assessment)[*_]*\s*(?:is|:)[\s*_\"']*"
+    r"(?im)^[ \t*_#>-]{0,12}(?:(?:my|final)\s+)*(?:verdict|judge?ment|decision|conclusion|assessment)[*_]*\s*(?:is|:)"
+    r"[\s*_\"']*"
     r"(?P<word>yes|no|correct|incorrect|accept(?:ed)?|reject(?:ed)?|right|wrong|true|false|valid|invalid)\b[\s*_.!\"']*"
 )
 _YES_WORDS = ("yes", "correct", "accept", "accepted", "right", "true", "valid")

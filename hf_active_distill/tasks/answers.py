@@ -17,7 +17,7 @@ _MARKERS = [
     # "the answer is 5", "Final answer: 5", "**Answer:** 5"
     re.compile(r"(?i)\banswer\b[*_ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:\bis\b|\bwas\b|[:=])[\s*_:=]*"),
     # A heading of its own with the answer below it
-    re.compile(r"(?im)^[#*_ \t]*(?:the[ \t]+)?(?:final[ \t]+)?answer[*_ \t]*\n\s*"),
+    re.compile(r"(?im)^[#*_ \t]{0,12}(?:the[ \t]+)?(?:final[ \t]+)?answer[*_ \t]{0,12}\n\s{0,8}"),
 ]
 _LAST_A = re.compile(r"(?:^|\n)[ \t]*A:[ \t]*(?=[^\n]*\Z)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -64,9 +64,9 @@ def find_answer(text: str, own: AnswerFormat) -> str | None:
         for match in marker.finditer(text) if marker else ():
             if found is None or match.end() > found[0]:
                 found = match.end(), _value_at(text, match.end(), own.suffix if marker is own_line else "")
-    for match in _BOX.finditer(text):
-        if found is None or match.end() > found[0]:
-            found = match.end(), _inside_braces(text, match.end())
+    boxes = list(_BOX.finditer(text))
+    if boxes and (found is None or boxes[-1].end() > found[0]):
+        found = boxes[-1].end(), _inside_braces(text, boxes[-1].end())
     if found is None or not found[1].strip():
         return None
     return found[1].strip()

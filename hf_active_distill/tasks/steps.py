@@ -10,7 +10,10 @@ from .numbers import parse_number
 from .sentences import sentence_spans
 
 
-_INVENTED = re.compile(r"\n[ \t]*\n\s*(?:\*\*|#+ )?(?:Q|Question|Problem|Input|Human|User)(?:\s*\d+)?(?:\*\*)?\s*[:.]")
+# Runs of blanks are bounded wherever a pattern may start at each of them: a page of line breaks stays linear.
+_INVENTED = re.compile(
+    r"\n[ \t]{0,8}\n\s{0,8}(?:\*\*|#+ )?(?:Q|Question|Problem|Input|Human|User)(?:\s*\d+)?(?:\*\*)?\s*[:.]"
+)
 _SAYS_ANSWER = re.compile(
     r"(?i)^[\s*_#>$-]*(?:(?:so|thus|therefore|hence|and|then|finally)\b[,:]?\s+)*(?:(?:the|my|our)\s+)?"
     r"(?:final\s+|correct\s+)?answer\b[*_\s]*(?:\([^()]{0,40}\)\s*)?(?:is\b|was\b|[:=]|$)"

@@ -14,7 +14,9 @@ from .steps import own_text_end, split_thinking
 
 _YES = re.compile(r"(?i)\s*(?:yes|yeah|true|correct)\b")
 _NO = re.compile(r"(?i)\s*(?:no|nope|false|incorrect)\b")
-_LAST = re.compile(r"(?i)(?:^|[.!?\n])\W*(?:(?:so|thus|therefore|hence)\b\W*)?(yes|no)\b(?=\s*(?:[,.!:;\u2014-]|$))")
+_LAST = re.compile(
+    r"(?i)(?:^|[.!?\n])\W{0,8}(?:(?:so|thus|therefore|hence)\b\W*)?(yes|no)\b(?=\s*(?:[,.!:;\u2014-]|$))"
+)
 
 
 @register_task("yes_no")

@@ -226,6 +226,13 @@ def test_one_call_reads_what_ignored_the_grammar(reply, first):
     assert record.judged_steps == 2
 
 
+def test_one_call_goes_on_without_a_refused_grammar():
+    record, ask = annotate("one_call", TeacherRequestError("Grammar is not supported", status=422), REVISION)
+    assert record.status == "ok" and record.first_rejected == 1
+    assert [request.params.grammar is None for request in ask.requests] == [False, True]
+    assert ask.requests[0].messages == ask.requests[1].messages
+
+
 def test_one_call_asks_again_for_json():
     record, ask = annotate("one_call", "Step 2 is wrong.", REVISION)
     assert record.status == "ok" and [request.attempt for request in ask.requests] == [0, 1]
