@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import ConfigurationError
-from .forest import BranchStop, Limits, score_tree, write_tree
+from .forest import BranchStop, Limits, Writing, score_tree, write_tree
 from .generation import Generated, Generator
 from .modes import accepts, inference, masked_attention, position_limit
 from .padded import Branch, BranchItem, score_padded
@@ -102,22 +102,12 @@ class BranchScorer:
             stop (`BranchStop`, *optional*):
                 Called with (item, branch, its new tokens) after every token; true ends the branch.
         """
+        writing = Writing(max_new_tokens, self.eos_ids, temperature, uniforms, stop)
         with inference(self.model):
             if self._settle(items) != "tree":
-                return self._write_again(items, max_new_tokens, temperature, uniforms, stop)
+                return self._write_again(items, writing)
             with masked_attention(self.model) as implementation:
-                return write_tree(
-                    self.model,
-                    implementation,
-                    items,
-                    self.limits,
-                    max_new_tokens=max_new_tokens,
-                    eos_ids=self.eos_ids,
-                    temperature=temperature,
-                    uniforms=uniforms,
-                    stop=stop,
-                    pad_id=self.pad_id,
-                )
+                return write_tree(self.model, implementation, items, self.limits, writing, pad_id=self.pad_id)
 
     def calibrate(self, items: Sequence[BranchItem]) -> str:
         """
@@ -196,22 +186,16 @@ class BranchScorer:
         tokens = 1 if method == "naive" else self.limits.tokens
         return score_padded(self.model, items, pad_id=self.pad_id, max_tokens=tokens)
 
-    def _write_again(
-        self,
-        items: Sequence[BranchItem],
-        max_new_tokens: int,
-        temperature: float,
-        uniforms: Sequence[Sequence[np.ndarray]] | None,
-        stop: BranchStop | None,
-    ) -> list[list[Generated]]:
+    def _write_again(self, items: Sequence[BranchItem], writing: Writing) -> list[list[Generated]]:
         places = [(i, j) for i, item in enumerate(items) for j in range(len(item.branches))]
         size = 1 if self.method == "naive" else self.batch_size
         generator = Generator(self.model, eos_ids=self.eos_ids, pad_id=self.pad_id, batch_size=size)
+        stop, noise = writing.stop, writing.uniforms
         written = generator.generate(
             [items[i].trunk[: items[i].branches[j].prefix] + list(items[i].branches[j].tokens) for i, j in places],
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            uniforms=None if uniforms is None else [uniforms[i][j] for i, j in places],
+            max_new_tokens=writing.max_new_tokens,
+            temperature=writing.temperature,
+            uniforms=None if noise is None else [noise[i][j] for i, j in places],
             stop=None if stop is None else lambda row, tokens: stop(*places[row], tokens),
         )
         results: list[list[Generated]] = [[] for _ in items]

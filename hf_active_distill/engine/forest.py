@@ -11,7 +11,7 @@ import torch
 
 from .generation import Generated, choose
 from .modes import text_config
-from .padded import BranchItem
+from .padded import Branch, BranchItem
 from .tree import Addition, TreeSession, Trie, plan_additions
 
 
@@ -202,14 +202,12 @@ def score_tree(
     def pairs(plan: _Plan, run: _Run, number: int) -> list[tuple[int, int]]:
         # The token at path[i + 1] is scored by the logits at path[i]; the last token need not be encoded.
         branch, path = plan.item.branches[run.branches[number]], run.paths[number]
-        return [(path[i], branch.tokens[i]) for i in range(branch.unscored, len(branch.tokens))]
+        return [(path[i], branch.tokens[i]) for i in range(len(branch.tokens) - branch.count, len(branch.tokens))]
 
     def wanted(plan: _Plan, run: _Run) -> set[int]:
         return {node for number in range(len(run.branches)) for node, _ in pairs(plan, run, number)}
 
-    for group in _groups(
-        model, _plans(items, limits.branch_tokens), limits, lambda branch: len(branch.tokens) - branch.unscored, 0
-    ):
+    for group in _groups(model, _plans(items, limits.branch_tokens), limits, lambda branch: branch.count, 0):
         forest = _Forest(model, implementation, group, pad_id)
         for done in forest.passes(wanted, keep=False):
             rows, columns, targets, owners = [], [], [], []
@@ -241,17 +239,52 @@ def _pick(logits: torch.Tensor, rows: list[int], columns: list[int], targets: li
     return chosen.double().cpu().numpy() if logits.device.type != "mps" else chosen.cpu().double().numpy()
 
 
+@dataclass(frozen=True)
+class Writing:
+    """
+    How branches are continued.
+
+    Args:
+        max_new_tokens (`int`):
+            Most new tokens a branch.
+        eos_ids (`frozenset[int]`):
+            Tokens that end a branch.
+        temperature (`float`, *optional*, defaults to `0.0`):
+            0 is greedy.
+        uniforms (`Sequence[Sequence[np.ndarray]]`, *optional*):
+            Sampling noise of every item's branches; number t chooses token t.
+        stop (`BranchStop`, *optional*):
+            Called with (item, branch, its new tokens) after every token; true ends the branch.
+    """
+
+    max_new_tokens: int
+    eos_ids: frozenset[int]
+    temperature: float = 0.0
+    uniforms: Sequence[Sequence[np.ndarray]] | None = None
+    stop: BranchStop | None = None
+
+
 @dataclass
 class _Tip:
-    """A branch that is being written: whose it is, and the path of its last node."""
+    """A branch that is being written: whose it is, the path of its last node, and where its logits stand."""
 
     row: int
     index: int
     branch: int
-    uniforms: np.ndarray | None
     path: np.ndarray
     place: int
-    result: Generated = field(default_factory=Generated)
+    result: Generated
+
+    def noise(self, writing: Writing) -> float:
+        assert writing.uniforms is not None
+        return float(writing.uniforms[self.index][self.branch][len(self.result.tokens)])
+
+    def goes_on(self, writing: Writing) -> bool:
+        tokens, stop = self.result.tokens, writing.stop
+        if tokens[-1] in writing.eos_ids or (stop is not None and stop(self.index, self.branch, tokens)):
+            self.result.finish_reason = "stop"
+            return False
+        return len(tokens) < writing.max_new_tokens
 
 
 def write_tree(
@@ -259,12 +292,8 @@ def write_tree(
     implementation: str,
     items: Sequence[BranchItem],
     limits: Limits,
+    writing: Writing,
     *,
-    max_new_tokens: int,
-    eos_ids: frozenset[int],
-    temperature: float = 0.0,
-    uniforms: Sequence[Sequence[np.ndarray]] | None = None,
-    stop: BranchStop | None = None,
     pad_id: int = 0,
 ) -> list[list[Generated]]:
     """
@@ -279,16 +308,8 @@ def write_tree(
             Trunks and branches, with or without caches.
         limits ([`Limits`]):
             What a pass may take.
-        max_new_tokens (`int`):
-            Most new tokens a branch.
-        eos_ids (`frozenset[int]`):
-            Tokens that end a branch.
-        temperature (`float`, *optional*, defaults to `0.0`):
-            0 is greedy.
-        uniforms (`Sequence[Sequence[np.ndarray]]`, *optional*):
-            Sampling noise of every item's branches.
-        stop (`BranchStop`, *optional*):
-            Ends a branch early.
+        writing ([`Writing`]):
+            How branches are continued.
         pad_id (`int`, *optional*, defaults to `0`):
             Filler.
     """
@@ -297,46 +318,32 @@ def write_tree(
     def leaves(plan: _Plan, run: _Run) -> set[int]:
         return {path[-1] for path in run.paths}
 
-    def goes_on(tip: _Tip) -> bool:
-        tokens = tip.result.tokens
-        if tokens[-1] in eos_ids or (stop is not None and stop(tip.index, tip.branch, tokens)):
-            tip.result.finish_reason = "stop"
-            return False
-        return len(tokens) < max_new_tokens
-
-    for group in _groups(model, _plans(items, limits.branch_tokens), limits, lambda branch: 1, max_new_tokens):
-        forest = _Forest(model, implementation, group, pad_id)
-        for done in forest.passes(leaves, keep=True):
-            tips = _tips(group, done, uniforms, results)
-            logits = done.logits
+    plans = _plans(items, limits.branch_tokens)
+    for group in _groups(model, plans, limits, lambda branch: 1, writing.max_new_tokens):
+        for done in _Forest(model, implementation, group, pad_id).passes(leaves, keep=True):
+            tips, logits = _tips(group, done, results), done.logits
             while tips:
                 rows = torch.tensor([tip.row for tip in tips], device=logits.device)
-                columns = torch.tensor([tip.place for tip in tips], device=logits.device)
-                noise = [float(tip.uniforms[len(tip.result.tokens)]) for tip in tips] if temperature else None  # type: ignore[index]
-                for tip, chosen in zip(tips, choose(logits[rows, columns], temperature, noise), strict=True):
+                places = torch.tensor([tip.place for tip in tips], device=logits.device)
+                noise = [tip.noise(writing) for tip in tips] if writing.temperature else None
+                for tip, chosen in zip(tips, choose(logits[rows, places], writing.temperature, noise), strict=True):
                     tip.result.tokens.append(chosen[0])
                     tip.result.logprobs.append(chosen[1])
                     tip.result.entropies.append(chosen[2])
-                tips = [tip for tip in tips if goes_on(tip)]
+                tips = [tip for tip in tips if tip.goes_on(writing)]
                 if tips:
                     logits = _advance(done.session, tips, len(group))
     return results
 
 
-def _tips(
-    group: list[_Plan],
-    done: _Pass,
-    uniforms: Sequence[Sequence[np.ndarray]] | None,
-    results: list[list[Generated]],
-) -> list[_Tip]:
+def _tips(group: list[_Plan], done: _Pass, results: list[list[Generated]]) -> list[_Tip]:
     tips = []
     for row, (plan, run) in enumerate(zip(group, done.runs, strict=True)):
         places = done.places(row)
         for branch, path in zip(run.branches, run.paths, strict=True) if run else ():
-            noise = None if uniforms is None else uniforms[plan.index][branch]
             above = done.paths[row][done.indices[row][path[-1]]]
             result = results[plan.index][branch]
-            tips.append(_Tip(row, plan.index, branch, noise, above, places[path[-1]], result))
+            tips.append(_Tip(row, plan.index, branch, above, places[path[-1]], result))
     return tips
 
 

@@ -32,9 +32,9 @@ class Branch:
     scored: int | None = None
 
     @property
-    def unscored(self) -> int:
-        """Leading tokens that are only conditioned on."""
-        return 0 if self.scored is None else len(self.tokens) - self.scored
+    def count(self) -> int:
+        """Number of scored tokens."""
+        return len(self.tokens) if self.scored is None else self.scored
 
 
 @dataclass
@@ -90,7 +90,7 @@ def score_padded(
     """
     results: list[list[np.ndarray]] = [[np.zeros(0)] * len(item.branches) for item in items]
     jobs = [
-        (item.trunk[: branch.prefix] + list(branch.tokens), len(branch.tokens) - branch.unscored, i, j)
+        (item.trunk[: branch.prefix] + list(branch.tokens), branch.count, i, j)
         for i, item in enumerate(items)
         for j, branch in enumerate(item.branches)
     ]
