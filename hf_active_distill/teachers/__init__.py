@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .base import GenerationParams, Teacher, TeacherInfo, TeacherReply, TeacherRequest, TopToken
     from .function import FunctionTeacher
     from .hf_inference import HFInferenceTeacher
+    from .labels import LabelDistribution, label_distribution
     from .loading import load_teacher
     from .local import LocalTeacher
     from .openai_compatible import OpenAITeacher
@@ -22,6 +23,7 @@ _HOMES = {
     "FunctionTeacher": "function",
     "GenerationParams": "base",
     "HFInferenceTeacher": "hf_inference",
+    "LabelDistribution": "labels",
     "LocalTeacher": "local",
     "OpenAITeacher": "openai_compatible",
     "ReplayTeacher": "replay",
@@ -32,6 +34,7 @@ _HOMES = {
     "TeacherRequest": "base",
     "TopToken": "base",
     "describe": "probe",
+    "label_distribution": "labels",
     "load_teacher": "loading",
 }
 
@@ -46,6 +49,7 @@ __all__ = [
     "FunctionTeacher",
     "GenerationParams",
     "HFInferenceTeacher",
+    "LabelDistribution",
     "LocalTeacher",
     "OpenAITeacher",
     "ReplayTeacher",
@@ -56,5 +60,6 @@ __all__ = [
     "TeacherRequest",
     "TopToken",
     "describe",
+    "label_distribution",
     "load_teacher",
 ]
