@@ -105,8 +105,10 @@ def load_rows(script_args: EladScriptArguments, split: str, size: int | None, se
     """The rows of a split, as a data set or a list."""
     name = script_args.dataset_name
     if name.startswith(SYNTHETIC):
-        kind = "train" if split == script_args.dataset_train_split else "eval"
-        return get_world(name.removeprefix(SYNTHETIC)).examples(size or 2000, seed=seed, split=kind)
+        problems = get_world(name.removeprefix(SYNTHETIC)).problems(size or 2000, seed, split)
+        is_pool = split == script_args.dataset_train_split
+        # A pool is unlabelled: what the world knows of its answers stays with the teacher.
+        return [{"prompt": row.prompt} | ({} if is_pool else {"reference": row.reference}) for row in problems]
     from datasets import load_dataset, load_from_disk
 
     path = Path(name)

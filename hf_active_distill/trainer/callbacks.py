@@ -187,11 +187,12 @@ class SelectionCallback(ActiveDistillationCallback):
         if not control.should_evaluate:
             self._finish(control, {})
 
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+    def evaluated(self, control: TrainerControl, metrics: dict[str, float]) -> None:
+        """Called by the trainer when all callbacks have seen an evaluation."""
         if self._at_start:
-            self.trainer.book.write_baseline(metrics or {})
+            self.trainer.book.write_baseline(metrics)
         elif self._ending_round is not None:
-            self._finish(control, metrics or {})
+            self._finish(control, metrics)
 
     def _finish(self, control: TrainerControl, metrics: dict[str, float]) -> None:
         round_index, self._ending_round = self._ending_round, None

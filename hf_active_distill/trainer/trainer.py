@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -183,7 +182,6 @@ class ActiveDistillationTrainer(Trainer):
         self.stop_reason: str | None = None
         self._termination = Termination(self._stop_asking)
         self._asked: Student | None = None
-        own_callbacks, callbacks = self._arrange_callbacks(callbacks)
         super().__init__(
             model=student,
             args=args,
@@ -192,7 +190,7 @@ class ActiveDistillationTrainer(Trainer):
             eval_dataset=self.data.eval_parts or None,
             processing_class=processing_class,
             compute_loss_func=compute_loss_func,
-            callbacks=own_callbacks + callbacks,
+            callbacks=self._arrange_callbacks(callbacks),
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
@@ -220,15 +218,14 @@ class ActiveDistillationTrainer(Trainer):
             RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
         )
 
-    def _arrange_callbacks(self, callbacks: list[TrainerCallback] | None):
+    def _arrange_callbacks(self, callbacks: list[TrainerCallback] | None) -> list[TrainerCallback]:
         callbacks = list(callbacks or [])
         selectors = [callback for callback in callbacks if isinstance(callback, SelectionCallback)]
         if len(selectors) > 1:
             raise ConfigurationError("More than one `SelectionCallback` was passed: a round is selected once.")
-        selector = selectors[0] if selectors else SelectionCallback()
-        selector.bind(self)
-        rest = [callback for callback in callbacks if callback is not selector]
-        return [StoppingCallback(), selector], rest
+        self.selector = selectors[0] if selectors else SelectionCallback()
+        self.selector.bind(self)
+        return [StoppingCallback(), self.selector, *(c for c in callbacks if c is not self.selector)]
 
     # ------------------------------------------------------------------ Trainer's hooks
 
@@ -296,6 +293,7 @@ class ActiveDistillationTrainer(Trainer):
             metrics |= self._measure(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.selector.evaluated(self.control, metrics)
         return metrics
 
     def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
