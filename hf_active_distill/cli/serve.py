@@ -59,7 +59,19 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--max-total-tokens", type=int, help="prompt and answer together (default: the model's context)"
     )
     group.add_argument("--max-input-tokens", type=int, help="prompt alone (default: one less than the total)")
-    group.add_argument("--chat-template-kwargs", type=json.loads, default={}, metavar="JSON", help="for the template")
+    group.add_argument(
+        "--chat-template-kwargs", type=_json_object, default={}, metavar="JSON", help="for the template"
+    )
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object such as {{"enable_thinking": false}}')
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
     url = url_of(listener)
 
     def announce() -> None:
-        print(f"teacher {backend.info().model} at {url}", flush=True)
         if args.ready_file:
             _write_whole(args.ready_file, url)
+        print(f"teacher {backend.info().model} at {url}", flush=True)
 
     try:
         run(build_app(backend, options), listener, announce)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..engine.modes import inference
+from ..engine.modes import attention, attention_implementation, text_config
 from ..errors import TeacherGenerationError
 from ..records import Usage
 from ..teachers.base import TopToken
@@ -117,7 +117,7 @@ class Batcher:
         self._thread.join(10)
 
     def _run(self) -> None:
-        with inference(self._model):
+        with torch.no_grad(), attention(self._model, _implementation(self._model)):
             while self._receive():
                 try:
                     self._round()
@@ -149,7 +149,8 @@ class Batcher:
 
     def _admit(self) -> None:
         self._arrived = [row for row in self._arrived if not row.cancelled]
-        group, width = [], 0
+        group: list[Row] = []
+        width = 0
         while self._arrived and len(self._rows) + len(group) < self._max_batch_size:
             width = max(width, len(self._arrived[0].prompt))
             if group and (len(group) + 1) * width > self._max_prefill_tokens:
@@ -254,3 +255,10 @@ class Batcher:
             row.done(error)
         self._rows, self._arrived = [], []
         self._batch.keep([])
+
+
+def _implementation(model: Any) -> str:
+    """Fused attention cannot cap its scores, and transformers 4 drops the cap without a word (Gemma 2)."""
+    current = attention_implementation(model)
+    capped = getattr(text_config(model), "attn_logit_softcapping", None) is not None
+    return "eager" if capped and current == "sdpa" else current

@@ -131,6 +131,7 @@ def read_chat(data: Any) -> ChatCall:
         raise ApiError(422, "Tool error: this server has no tools; send the request without `tools`", "tool_error")
     do_sample, temperature = _chat_sampling(body)
     presence = body.number("presence_penalty")
+    cap = "max_tokens" if body.has("max_tokens") else "max_completion_tokens"
     parameters = Parameters(
         temperature=temperature,
         do_sample=do_sample,
@@ -138,7 +139,7 @@ def read_chat(data: Any) -> ChatCall:
         repetition_penalty=None if presence is None else presence + 2.0,
         frequency_penalty=body.number("frequency_penalty"),
         top_p=body.number("top_p"),
-        max_new_tokens=body.integer("max_tokens"),
+        max_new_tokens=body.integer(cap),
         stop=_read_stop(body),
         details=True,
         seed=body.integer("seed", "u64"),

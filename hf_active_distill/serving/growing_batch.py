@@ -28,7 +28,7 @@ class Encoded:
     prompt_logits: torch.Tensor | None
     ids: torch.Tensor
     mask: torch.Tensor
-    cache: DynamicCache | None
+    cache: Any
 
 
 class GrowingBatch:
@@ -56,7 +56,7 @@ class GrowingBatch:
         ids = torch.tensor([[self._pad_id] * (width - len(row)) + row for row in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
         # Without a configuration the cache keeps all keys of sliding-window layers too: rows of any length can join.
-        cache = DynamicCache() if self._cached else None
+        cache: Any = DynamicCache() if self._cached else None
         logits = self._forward(ids, mask, cache, last_only=not all_logits)
         return Encoded(logits[:, -1], logits[0] if all_logits else None, ids, mask, cache)
 
@@ -101,9 +101,7 @@ class GrowingBatch:
         ids = batch.ids if batch.cache is None else new
         return self._forward(ids, batch.mask, batch.cache, last_only=True)[:, -1]
 
-    def _forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None, *, last_only: bool
-    ) -> torch.Tensor:
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any, *, last_only: bool) -> torch.Tensor:
         kwargs: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
             kwargs["past_key_values"] = cache

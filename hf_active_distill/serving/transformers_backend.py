@@ -55,6 +55,7 @@ class TransformersBackend:
     ):
         if model.config.is_encoder_decoder:
             raise ConfigurationError("this is an encoder-decoder model: the server takes causal language models")
+        model.eval()
         total = max_total_tokens or position_limit(model) or _DEFAULT_CONTEXT
         self._tokenizer = tokenizer
         self._template_kwargs = dict(chat_template_kwargs or {})
@@ -98,7 +99,7 @@ class TransformersBackend:
             torch.set_num_threads(threads)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
         except (OSError, ValueError) as error:
             cure = "Give the folder of a causal language model and its tokenizer, or a Hub id."
             raise ConfigurationError(f"cannot load {path}: {error}\n{cure}") from error

@@ -102,6 +102,12 @@ def test_chat_samples_unless_temperature_is_0(url, backend, temperature, sampled
     assert (backend.asked[-1][1].temperature > 0) is sampled
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_both_names_of_the_cap(url, backend, name):
+    post(f"{url}/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], name: 7})
+    assert backend.asked[-1][1].max_new_tokens == 7
+
+
 def test_presence_penalty_becomes_a_repetition_penalty(url, backend):
     body = {"messages": [{"role": "user", "content": "hi"}], "presence_penalty": 0.5, "temperature": 0}
     post(f"{url}/v1/chat/completions", body)

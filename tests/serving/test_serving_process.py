@@ -163,3 +163,10 @@ def test_a_model_or_a_script_is_needed(capsys):
         with pytest.raises(SystemExit):
             main(argv)
     assert "--scripted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["{", "[1]"])
+def test_template_options_must_be_an_object(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "path", "--chat-template-kwargs", value])
+    assert "is not" in capsys.readouterr().err
