@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from ..annotation.prompts import ReadPrompt, read_prompt
 from ..annotation.solutions import read_wording
 from ..annotation.verdicts import read_verdict
-from ..errors import DataError, TeacherRequestError
+from ..errors import ConfigurationError, DataError, TeacherRequestError
 from ..records import Messages, Usage
 from ..synthetic import World, get_world
 from ..tasks import ReasoningTask
@@ -140,7 +140,7 @@ def scripted_backend(name: str, *, error_rate: float = 0.0, seed: int = 0) -> Sc
         seed (`int`, *optional*, defaults to `0`): Seed of its mistakes.
     """
     if not 0 <= error_rate <= 1:
-        raise DataError(f"error_rate={error_rate} must be a share between 0 and 1.")
+        raise ConfigurationError(f"error_rate={error_rate} must be a share between 0 and 1.")
     teacher = WorldTeacher(get_world(name), error_rate=error_rate, seed=seed)
     suffix = f"-e{error_rate:g}-s{seed}" if error_rate else ""
     return ScriptedBackend(f"scripted/{name}{suffix}", teacher)

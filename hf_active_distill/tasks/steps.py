@@ -94,6 +94,8 @@ def _without_answer(pieces: list[StepSpan], own: AnswerFormat) -> list[StepSpan]
         return pieces[:-2]
     for index in range(len(pieces) - 1, -1, -1):
         text = pieces[index].text
+        if text.startswith("A:") and own.prefix != "A:":
+            continue  # within an explanation this is a name, not a mark
         if is_answer_line(text, own) and _is_short_answer(find_answer(text, own) or ""):
             return pieces[:index]
     return pieces

@@ -8,7 +8,7 @@ import pytest
 
 from hf_active_distill.annotation import AnnotationItem, AnnotationSettings, get_annotation
 from hf_active_distill.annotation.prompts import read_prompt
-from hf_active_distill.errors import TeacherRequestError
+from hf_active_distill.errors import ConfigurationError, TeacherRequestError
 from hf_active_distill.records import Explanation
 from hf_active_distill.serving.backend import Backend, ServingParams
 from hf_active_distill.serving.scripted import scripted_backend
@@ -115,6 +115,11 @@ def test_limits_and_stops():
         say(backend, ROWS[0].prompt, prefill_logprobs=True)
     with pytest.raises(TeacherRequestError):
         say(backend, ROWS[0].prompt, max_new_tokens=40_000)
+
+
+def test_an_error_rate_is_a_share():
+    with pytest.raises(ConfigurationError, match="share"):
+        scripted_backend("arithmetic_skewed", error_rate=3)
 
 
 def test_other_conversations_are_not_annotation_prompts():

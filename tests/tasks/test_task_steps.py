@@ -107,6 +107,11 @@ def test_letters_before_colons_are_steps():
     assert texts(get_task("reasoning"), text) == ["A: green, B: blue", "A: blue, B: green"]
 
 
+def test_a_name_before_a_colon_ends_no_explanation():
+    assert texts(get_task("reasoning"), "A: 7\nB: 9\nSo A + B = 16") == ["A: 7", "B: 9", "So A + B = 16"]
+    assert texts(get_task("reasoning"), "A: 7\nB: 9\nA: 16") == ["A: 7", "B: 9"]
+
+
 def test_the_rest_joins_the_last_step():
     task = get_task("reasoning", max_steps=2)
     spans = task.split_steps("a\nb\nc\nThe answer is 1")
