@@ -9,6 +9,7 @@ from dataclasses import replace
 from ..errors import TeacherError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherReply, TeacherRequest
+from .rows import redact
 
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class TokenBounds:
         try:
             count = await self._teacher.count_tokens(request)
         except TeacherError as error:
-            logger.warning("The teacher could not count tokens (%s): bounds are taken from bytes.", error)
+            logger.warning("The teacher could not count tokens (%s): bounds are taken from bytes.", redact(str(error)))
             count = None
         if count is None:
             self._uncountable.add(request.kind)

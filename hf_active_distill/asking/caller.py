@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ..errors import (
     BudgetExhaustedError,
     ConfigurationError,
+    JournalError,
     TeacherAuthError,
     TeacherConnectionError,
     TeacherError,
+    TeacherGoneError,
     TeacherInterruptedError,
 )
 from ..records import Usage
@@ -20,13 +23,22 @@ from .bounds import TokenBounds
 from .gate import Gate, Ticket
 from .health import TeacherHealth
 from .journal import Journal
-from .rows import Call
+from .rows import Call, redact
 
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which the server's facts or its tokenizer are given up.
 SIDE_CALL_TIMEOUT = 60.0
+
+
+@dataclass
+class _Tries:
+    """What became of a call so far."""
+
+    first: float | None = None
+    repetitions: int = 0
+    paid: int = 0
 
 
 class Caller:
@@ -41,6 +53,7 @@ class Caller:
         max_retries (`int`): Times a call is repeated that failed after it reached the model.
         request_timeout (`float`): Seconds for one try.
         total_timeout (`float` or `None`): Seconds for all tries of a call.
+        on_fatal (`Callable`): Told of an error after which no call can do better, before the next one is let through.
     """
 
     def __init__(
@@ -53,6 +66,7 @@ class Caller:
         max_retries: int,
         request_timeout: float,
         total_timeout: float | None,
+        on_fatal: Callable[[BaseException], None],
     ):
         if max_retries < 0 or request_timeout <= 0 or (total_timeout is not None and total_timeout <= 0):
             raise ConfigurationError(
@@ -67,6 +81,7 @@ class Caller:
         self._max_retries = max_retries
         self._request_timeout = request_timeout
         self._total_timeout = total_timeout
+        self._on_fatal = on_fatal
 
     async def probe(self, wait: float) -> TeacherInfo:
         """The server's facts. `wait` seconds are given to a server that does not answer yet."""
@@ -87,32 +102,46 @@ class Caller:
 
     async def answer(self, call: Call, order: tuple[int, int]) -> TeacherReply:
         """Makes the call. `order` is the place of its row among all that wait."""
-        loop = asyncio.get_running_loop()
-        first_try: float | None = None
-        repetitions = paid = 0
+        tries = _Tries()
         while True:
             ticket = await self._admit(call, order)
-            first_try = ticket.admitted if first_try is None else first_try
             try:
                 reply = await self._attempt(call, ticket)
-            except TeacherError as error:
-                if not error.retryable:
-                    if not isinstance(error, TeacherAuthError):
-                        self._health.refused(error)
-                    raise
-                delay = self._health.failure(
-                    error, now=loop.time(), admitted=ticket.admitted, repetition=repetitions, key=call.key
-                )
-                repetitions += 1
-                paid += error.reached_model
-                late = self._total_timeout is not None and loop.time() + delay - first_try > self._total_timeout
-                if paid > self._max_retries or late:
-                    raise
-                logger.debug("Row %s: %s Again in %.1f s.", call.row_id, error, delay)
-            else:
                 self._health.success()
                 return reply
+            except TeacherError as error:
+                delay = self._judge(call, error, ticket, tries)
+            except JournalError as error:
+                self._on_fatal(error)
+                raise
+            finally:
+                # After the verdict: the place must not go to the next call before a pause or a halt is known.
+                self._gate.release(ticket, ticket.usage)
             await self._gate.sleep(delay)
+
+    def _judge(self, call: Call, error: TeacherError, ticket: Ticket, tries: _Tries) -> float:
+        """Seconds until the call is made again; raises where it is not."""
+        now = asyncio.get_running_loop().time()
+        tries.first = ticket.admitted if tries.first is None else tries.first
+        try:
+            if isinstance(error, TeacherAuthError | TeacherGoneError):
+                raise error
+            if not error.retryable:
+                self._health.refused(error)
+                raise error
+            delay = self._health.failure(
+                error, now=now, admitted=ticket.admitted, repetition=tries.repetitions, key=call.key
+            )
+        except (TeacherAuthError, TeacherGoneError) as fatal:
+            self._on_fatal(fatal)
+            raise
+        tries.repetitions += 1
+        tries.paid += error.reached_model
+        late = self._total_timeout is not None and now + delay - tries.first > self._total_timeout
+        if tries.paid > self._max_retries or late:
+            raise error
+        logger.debug("Row %s: %s Again in %.1f s.", call.row_id, redact(str(error)), delay)
+        return delay
 
     async def _admit(self, call: Call, order: tuple[int, int]) -> Ticket:
         bound = self._bounds.of(call.request)
@@ -137,32 +166,31 @@ class Caller:
             return bound
 
     async def _attempt(self, call: Call, ticket: Ticket) -> TeacherReply:
-        """One try: recorded before it is made, booked and committed before anyone gets its answer."""
+        """
+        One try: recorded before it is made, booked and committed before anyone gets its answer. `ticket.usage` stays
+        the bound for as long as it is not known what the model did.
+        """
         loop = asyncio.get_running_loop()
-        usage: Usage | None = None  # the bound: right whenever it is not known what the model did
         call_id = None
-        try:
-            if self._journal is not None:
-                usage = Usage()
-                cost = self._budget.price(ticket.bound)
-                call_id = await self._journal.sending(
-                    call, ticket.bound, cost=cost, clock=self._gate.asking_seconds(loop.time())
-                )
-                usage = None
-            sent = loop.time()
+        if self._journal is not None:
+            cost, clock = self._budget.price(ticket.bound), self._gate.asking_seconds(loop.time())
             try:
-                reply = await self._call(call)
-            except Exception as error:
-                unspent = isinstance(error, TeacherError) and not error.reached_model
-                usage = Usage() if unspent else ticket.bound
-                await self._record(call_id, error, usage, loop.time() - sent)
+                call_id = await self._journal.sending(call, ticket.bound, cost=cost, clock=clock)
+            except JournalError:
+                ticket.usage = Usage()  # not sent
                 raise
-            usage = await self._booked(call, reply, ticket.bound)
-            reply = replace(reply, usage=usage)
-            await self._record(call_id, reply, usage, loop.time() - sent)
-            return reply
-        finally:
-            self._gate.release(ticket, usage)
+        sent = loop.time()
+        try:
+            reply = await self._call(call)
+        except Exception as error:
+            unspent = isinstance(error, TeacherError) and not error.reached_model
+            ticket.usage = Usage() if unspent else ticket.bound
+            await self._record(call_id, error, ticket.usage, loop.time() - sent)
+            raise
+        ticket.usage = await self._booked(call, reply, ticket.bound)
+        reply = replace(reply, usage=ticket.usage)
+        await self._record(call_id, reply, ticket.usage, loop.time() - sent)
+        return reply
 
     async def _call(self, call: Call) -> TeacherReply:
         try:

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ..errors import (
-    BudgetExhaustedError,
-    ConfigurationError,
-    JournalError,
-    TeacherAuthError,
-    TeacherGoneError,
-)
+from ..errors import BudgetExhaustedError, ConfigurationError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
 from .budget import Budget
@@ -175,6 +169,7 @@ class Dispatcher:
             max_retries=max_retries,
             request_timeout=request_timeout,
             total_timeout=total_timeout,
+            on_fatal=self._halt,
         )
         self._host = LoopHost(loop_factory)
         self._numbers = itertools.count()
@@ -381,7 +376,5 @@ class Dispatcher:
         del self._flights[key]
         if self._session is not None:
             self._session.progress.landed(self.spent, self.cost)
-        error = None if flight.cancelled() else flight.exception()
-        if isinstance(error, TeacherAuthError | TeacherGoneError | JournalError):
-            # Whatever the work makes of it: no further call can do better.
-            self._halt(error)
+        if not flight.cancelled():
+            flight.exception()  # seen, also where whoever asked is gone

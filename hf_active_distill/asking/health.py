@@ -7,6 +7,7 @@ import random
 
 from ..errors import TeacherError, TeacherGoneError, TeacherOverloadedError
 from .gate import Gate
+from .rows import redact
 
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class TeacherHealth:
         self._refusals += 1
         if not self._answered and self._refusals >= HOPELESS_REFUSALS:
             raise TeacherGoneError(
-                f"The first {self._refusals} calls were all refused, the last one with: {error} Check the teacher's "
-                "address, model name and parameters.",
+                f"The first {self._refusals} calls were all refused, the last one with: {redact(str(error))} Check "
+                "the teacher's address, model name and parameters.",
                 status=error.status,
             ) from error
 
@@ -91,7 +92,7 @@ class TeacherHealth:
             logger.warning(
                 "The teacher failed %d times in a row (%s): trying one call at a time, for at most %.0f s.",
                 self._failures,
-                error,
+                redact(str(error)),
                 self._max_outage,
             )
             self._open_since = now
@@ -109,8 +110,8 @@ class TeacherHealth:
             waiting = f" and asks to wait {asked_to_wait:.0f} s more" if asked_to_wait else ""
             raise TeacherGoneError(
                 f"The teacher has not answered for {away:.0f} s{waiting} (max_outage is {self._max_outage:.0f} s). "
-                f"Last error: {error} All answers so far are in the journal: start again when it is back, or raise "
-                "max_outage to wait longer.",
+                f"Last error: {redact(str(error))} All answers so far are in the journal: start again when it is "
+                "back, or raise max_outage to wait longer.",
                 status=error.status,
                 retry_after=error.retry_after,
             ) from error

@@ -43,22 +43,26 @@ class LoopHost:
 
     def _run_in_thread(self, main: Coroutine[Any, Any, R]) -> R:
         outcome: list[Any] = []
+        # Not `thread.join()`: interrupted once, it takes a running thread for ended.
+        ended = threading.Event()
 
         def target() -> None:
             try:
                 outcome.extend((True, self._runner.run(self._remember(main))))
             except BaseException as error:
                 outcome.extend((False, error))
+            finally:
+                ended.set()
 
         thread = threading.Thread(target=target, name="dispatcher")
         thread.start()
         try:
-            thread.join()
+            ended.wait()
         except KeyboardInterrupt:
             task = self._task
             if task is not None:
                 task.get_loop().call_soon_threadsafe(task.cancel)
-            thread.join()
+            ended.wait()
             raise
         done, value = outcome
         if not done:
