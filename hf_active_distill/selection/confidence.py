@@ -78,6 +78,12 @@ class LeastConfidence(SelectionStrategy):
         return aggregate_values(-clean_logprobs(tokens.logprobs), aggregate)
 
 
+def step_entropies(tokens: TokenSignal, within: str) -> np.ndarray:
+    """Token entropies gathered within each step that has tokens, in order."""
+    steps = [index for index in np.unique(tokens.step_of) if index >= 0]
+    return np.array([aggregate_values(tokens.entropies[tokens.step_of == index], within) for index in steps])
+
+
 @register_strategy("step_entropy")
 @dataclass
 class StepEntropy(SelectionStrategy):
@@ -89,13 +95,13 @@ class StepEntropy(SelectionStrategy):
     Our reading: the same idea as EGSS (uncertainty that sits in steps), read off the explanation itself.
 
     Args:
-        within (`str`, *optional*, defaults to `"max"`): `"mean"`, `"max"` or `"sum"` over the tokens of a step.
-        aggregate (`str`, *optional*, defaults to `"sum"`): `"mean"`, `"max"` or `"sum"` over the steps.
+        within (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"max"` or `"sum"` over the tokens of a step.
+        aggregate (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"max"` or `"sum"` over the steps.
     """
 
     name: ClassVar[str] = "step_entropy"
-    within: str = "max"
-    aggregate: str = "sum"
+    within: str = "mean"
+    aggregate: str = "mean"
 
     def __post_init__(self) -> None:
         require_choice("within", self.within, AGGREGATES)
@@ -108,9 +114,7 @@ class StepEntropy(SelectionStrategy):
         tokens: TokenSignal | None = signal_of(candidate, TOKENS)
         if tokens is None:
             return 0.0
-        steps = [index for index in np.unique(tokens.step_of) if index >= 0]
-        each = [aggregate_values(tokens.entropies[tokens.step_of == index], self.within) for index in steps]
-        return aggregate_values(np.array(each), self.aggregate)
+        return aggregate_values(step_entropies(tokens, self.within), self.aggregate)
 
 
 @register_strategy("self_confidence")

@@ -46,10 +46,12 @@ class StepResampling(SelectionStrategy):
 
     def score(self, candidate: Candidate, context: SelectionContext) -> float:
         signal: ResampleSignal | None = signal_of(candidate, self.requests()[0])
-        if signal is None:
-            return 0.0
-        changed = [_share_changed(step, again) for step, again in zip(signal.greedy, signal.steps, strict=True)]
-        return aggregate_values(np.array(changed), self.aggregate)
+        return 0.0 if signal is None else aggregate_values(shares_changed(signal), self.aggregate)
+
+
+def shares_changed(signal: ResampleSignal) -> np.ndarray:
+    """The share of changed re-samples of each step."""
+    return np.array([_share_changed(step, again) for step, again in zip(signal.greedy, signal.steps, strict=True)])
 
 
 def _share_changed(step: str, again: list[str]) -> float:

@@ -191,6 +191,7 @@ def test_formulas_name_their_source_and_requests_are_hashable(name):
         ("disagreement", {"k": 1}, "at least 2"),
         ("disagreement", {"temperature": 0}, "above 0"),
         ("step_resampling", {"samples": 0}, "at least 1"),
+        ("egss", {"measure": "x"}, "step_entropy, step_resampling, answer_shift"),
         ("egss", {"removal": "suffix"}, "prefix, leave_one_out"),
         ("egss", {"distance": "l2"}, "hard, soft, tv, js"),
         ("egss", {"early_discount": 1.5}, "at most 1"),
