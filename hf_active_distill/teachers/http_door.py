@@ -130,12 +130,16 @@ class HTTPDoor:
         if self._info is not None:
             self._info = replace(self._info, **facts)
 
-    def _note(self, params: GenerationParams, reply: TeacherReply) -> TeacherReply:
-        """Notices what a reply says about the server: that it thinks aloud, that it ignores what was asked."""
+    def _note(self, params: GenerationParams, reply: TeacherReply, *, decisive: bool = True) -> TeacherReply:
+        """
+        Notices what a reply says about the server: that it thinks aloud, that it ignores what was asked. What a route
+        lacks that is not the `decisive` one says nothing of the others.
+        """
         if reply.reasoning is not None:
             self._learn(thinks=True)
         if params.top_logprobs and reply.text:
-            self._learn(supports_logprobs=reply.top_tokens is not None)
+            if decisive:
+                self._learn(supports_logprobs=reply.top_tokens is not None)
             if reply.top_tokens is None:
                 self._warn_once("ignores `top_logprobs`: label confidence has to be estimated from samples")
         if params.prefill_logprobs and reply.prefill is None:

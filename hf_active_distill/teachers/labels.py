@@ -23,8 +23,10 @@ METHODS = ("auto", "grammar", "top_tokens", "scored", "samples")
 
 Asker = Callable[[TeacherRequest], Awaitable[TeacherReply]]
 
-# Top tokens a server gives where it does not tell: TGI's default, OpenAI's limit; a local model has no cap.
+# Top tokens a server gives where it does not tell: TGI's default, OpenAI's limit; a local model has no cap, but naming
+# them costs time.
 _DEFAULT_CAPS = {"tgi": 5, "openai": 20, "hf-inference": 5}
+_WITHOUT_CAP = 100
 # Where vLLM masks a token it writes -9999.
 _MASKED = -9000.0
 
@@ -123,14 +125,16 @@ async def label_distribution(
     if chosen in ("grammar", "top_tokens"):
         logprobs, total, chosen = await inquiry.by_top_tokens(bound=chosen == "grammar", mass=mass)
         if logprobs is None and method == "auto":
-            # The server said nothing of its log-probabilities after all.
+            # The server gave no top tokens after all, or no label among them.
             chosen = "samples"
     if chosen == "scored":
         logprobs, total = await inquiry.by_score(terminator)
     elif chosen == "samples":
         logprobs, total = await inquiry.by_samples(samples, temperature)
     if logprobs is None:
-        raise TeacherRequestError(f"The teacher {info.model} gives no log-probabilities: use method='samples'.")
+        raise TeacherRequestError(
+            f"The teacher {info.model} gives no log-probabilities of these labels: use method='grammar' or 'samples'."
+        )
     return LabelDistribution(list(labels), _normalised(logprobs), total, chosen, inquiry.usage)
 
 
@@ -183,6 +187,8 @@ class _Inquiry:
                 return None, None, "top_tokens"
             if not bound or all(value > -math.inf for value in free.values()):
                 seen = sum(math.exp(value) for value in free.values())
+                if not seen:
+                    return None, None, "top_tokens"
                 return [free[c] for c in self.candidates], min(1.0, seen), "top_tokens"
         logprobs = await self._joined()
         if logprobs is None:
@@ -209,7 +215,8 @@ class _Inquiry:
         return [known[candidate] for candidate in self.candidates]
 
     def _cap(self) -> int:
-        return self.info.max_top_tokens or _DEFAULT_CAPS.get(self.info.door, len(self.candidates))
+        without = max(_WITHOUT_CAP, len(self.candidates))
+        return self.info.max_top_tokens or _DEFAULT_CAPS.get(self.info.door, without)
 
     async def _row(self, asked: list[str], *, bound: bool) -> dict[str, float] | None:
         """Log-probability of each candidate as the first token; minus infinity where it is not among the top ones."""
@@ -220,7 +227,7 @@ class _Inquiry:
             max_new_tokens=1,
             temperature=0.0,
             grammar=grammar,
-            top_logprobs=min(cap, len(asked)) if bound else cap if self.info.max_top_tokens else max(cap, len(asked)),
+            top_logprobs=min(cap, len(asked)) if bound else cap,
         )
         if not reply.top_tokens:
             return None

@@ -92,7 +92,7 @@ class OpenAITeacher(HTTPDoor):
         payload = await self._adapting(
             params, lambda: self.wire.post_json(url, self.completion_body(request.prompt or "", params, info))
         )
-        return self._note(params, self._read(read_completion, payload, params, url))
+        return self._note(params, self._read(read_completion, payload, params, url), decisive=False)
 
     async def _adapting(self, params: GenerationParams, send: Any) -> Any:
         """Sends; a refusal that names a parameter is learned from and the rest is sent again, each one once."""

@@ -9,15 +9,18 @@ from .base import TeacherInfo
 
 
 def read_tgi_info(payload: Any) -> TeacherInfo | None:
-    """TGI's `/info`, `None` where it is something else's. Backends other than TGI's own leave features unknown."""
+    """
+    TGI's `/info`, `None` where it is something else's. It does not tell what the backend can do: what the protocol has
+    is taken as given, except where the server names another backend, and is corrected by what replies lack.
+    """
     if not isinstance(payload, Mapping) or not isinstance(payload.get("model_id"), str):
         return None
     if "max_total_tokens" not in payload and "max_concurrent_requests" not in payload:
         return None
     version = payload.get("version")
     router = str(payload.get("router") or "text-generation-router")
-    # TensorRT-LLM and llama.cpp stand behind the same router, but give no prompt log-probabilities or top tokens.
-    native = True if router == "text-generation-router" else None
+    # These stand behind the same protocol, but give no prompt log-probabilities or top tokens.
+    native = None if any(name in router.lower() for name in ("trt", "llama", "neuron", "gaudi")) else True
     return TeacherInfo(
         model=payload["model_id"],
         revision=_text(payload.get("model_sha")),

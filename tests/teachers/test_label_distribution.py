@@ -69,10 +69,11 @@ def exact_words(model, tokenizer, prompt, labels, end):
 @pytest.mark.parametrize(
     ("options", "used", "calls"),
     [
-        ({"method": "grammar"}, "grammar", 2),
+        ({"method": "grammar", "facts": {"max_top_tokens": 4}}, "grammar", 2),
         ({"method": "grammar", "mass": False}, "grammar", 1),
         ({"method": "scored"}, "scored", 4),
-        ({}, "grammar", 2),
+        ({"facts": {"max_top_tokens": 4}}, "grammar", 2),
+        ({"method": "grammar", "facts": {"max_top_tokens": 320}}, "top_tokens", 1),
     ],
 )
 def test_every_way_agrees_with_the_logits(model, tokenizer, options, used, calls):
@@ -174,7 +175,7 @@ def test_a_server_that_ignores_logprobs_falls_back_on_samples():
 
     result = asyncio.run(label_distribution(ask, TeacherInfo("m"), "Why?", ["yes", "no"]))
     assert (result.method, result.probabilities, result.mass) == ("samples", [0.0, 1.0], 1.0)
-    with pytest.raises(TeacherRequestError, match="method='samples'"):
+    with pytest.raises(TeacherRequestError, match="'grammar' or 'samples'"):
         asyncio.run(label_distribution(ask, TeacherInfo("m"), "Why?", ["yes", "no"], method="top_tokens"))
 
 
