@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from ..errors import ConfigurationError, TeacherAuthError, TeacherError, TeacherRequestError
@@ -26,7 +25,6 @@ class URLTeacher:
         # TGI's own client speaks to TGI alone.
         self._openai = OpenAITeacher(url, token, model=model, **{**options, "client": "hub"})
         self._door: HTTPDoor | None = None
-        self._finding: asyncio.Task[HTTPDoor] | None = None
 
     @property
     def url(self) -> str:

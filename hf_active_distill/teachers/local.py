@@ -193,19 +193,11 @@ class LocalTeacher:
         """Ends the model's thread; the model stays, and the next call starts a new one."""
         backend, self._backend = self._backend, None
         if backend is not None:
-            await asyncio.to_thread(_close, backend, self._model)
+            await asyncio.to_thread(backend.close)
 
     def __repr__(self) -> str:
         name = self._source if isinstance(self._source, str) else type(self._source).__name__
         return f"LocalTeacher({name!r})"
-
-
-def _close(backend: TransformersBackend, model: Any) -> None:
-    from ..engine import inference
-
-    # The thread puts back the random state that it found when it began, long ago: keep the present one.
-    with inference(model):
-        backend.close()
 
 
 def fingerprint(model: Any) -> str:
