@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,8 +10,6 @@ from decimal import Decimal
 from ..errors import BudgetExhaustedError, ConfigurationError
 from ..records import Usage
 
-
-logger = logging.getLogger(__name__)
 
 MILLION = Decimal(1_000_000)
 
@@ -37,14 +35,19 @@ class Prices:
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigurationError(f"The price {name!r} is {value}: give money per million tokens, 0 or more.")
 
-    def exact_cost(self, usage: Usage) -> Decimal:
-        """The cost without rounding, so that a cap written in decimals is compared as it is written."""
+    @functools.cached_property
+    def _a_token(self) -> tuple[Decimal, Decimal, Decimal]:
+        """Prices of one prompt token, one cached prompt token and one completion token."""
         # str() first: Decimal(0.1) would be the binary neighbour of what the user wrote.
         plain, output = Decimal(str(self.input)), Decimal(str(self.output))
         cached = plain if self.cached_input is None else Decimal(str(self.cached_input))
+        return plain / MILLION, cached / MILLION, output / MILLION
+
+    def exact_cost(self, usage: Usage) -> Decimal:
+        """The cost without rounding, so that a cap written in decimals is compared as it is written."""
+        plain, cached, output = self._a_token
         uncached_tokens = usage.prompt_tokens - usage.cached_prompt_tokens
-        total = uncached_tokens * plain + usage.cached_prompt_tokens * cached + usage.completion_tokens * output
-        return total / MILLION
+        return uncached_tokens * plain + usage.cached_prompt_tokens * cached + usage.completion_tokens * output
 
     def cost(self, usage: Usage) -> float:
         """The cost of `usage`."""
@@ -52,8 +55,8 @@ class Prices:
 
     def worst_cost(self, bound: Usage) -> Decimal:
         """The cost of a bound: every prompt token at the dearer of the two prompt prices."""
-        dearest = max(self.input, self.cached_input or 0.0)
-        return Prices(dearest, self.output).exact_cost(bound)
+        plain, cached, output = self._a_token
+        return bound.prompt_tokens * max(plain, cached) + bound.completion_tokens * output
 
 
 @dataclass(eq=False)

@@ -25,6 +25,7 @@ class LoopHost:
         self._runner = asyncio.Runner(loop_factory=loop_factory or asyncio.new_event_loop)
         self._used = False
         self._task: asyncio.Task[Any] | None = None
+        self._begun = threading.Event()
 
     def run(self, main: Coroutine[Any, Any, R]) -> R:
         """The result of `main`. Ctrl-C cancels it, lets it end, and raises `KeyboardInterrupt`."""
@@ -45,6 +46,7 @@ class LoopHost:
         outcome: list[Any] = []
         # Not `thread.join()`: interrupted once, it takes a running thread for ended.
         ended = threading.Event()
+        self._begun.clear()
 
         def target() -> None:
             try:
@@ -55,14 +57,16 @@ class LoopHost:
                 ended.set()
 
         thread = threading.Thread(target=target, name="dispatcher")
-        thread.start()
         try:
+            thread.start()
             ended.wait()
         except KeyboardInterrupt:
-            task = self._task
-            if task is not None:
-                task.get_loop().call_soon_threadsafe(task.cancel)
-            ended.wait()
+            # It can come before the thread is at work, or even before it is there.
+            if self._begun.wait(timeout=1.0):
+                task = self._task
+                if task is not None:
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+                ended.wait()
             raise
         done, value = outcome
         if not done:
@@ -71,6 +75,7 @@ class LoopHost:
 
     async def _remember(self, main: Coroutine[Any, Any, R]) -> R:
         self._task = asyncio.current_task()
+        self._begun.set()
         try:
             return await main
         finally:

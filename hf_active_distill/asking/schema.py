@@ -18,6 +18,7 @@ BUSY_MILLISECONDS = 30_000
 def _create(db: sqlite3.Connection) -> None:
     # One row a call that was sent, retries included. The token columns always hold what the row has to be counted
     # for if nothing more is ever learnt about it: the bound from the moment of sending, the server's figures later.
+    # Long texts come last, so that a sum over the short columns does not read them.
     db.execute(
         """
         CREATE TABLE calls (
@@ -33,9 +34,6 @@ def _create(db: sqlite3.Connection) -> None:
             sample_index INTEGER NOT NULL,
             attempt INTEGER NOT NULL,
             state TEXT NOT NULL CHECK (state IN ('sending', 'answered', 'failed')),
-            content TEXT NOT NULL,
-            answer TEXT,
-            error TEXT,
             calls INTEGER NOT NULL,
             prompt_tokens INTEGER NOT NULL,
             completion_tokens INTEGER NOT NULL,
@@ -48,12 +46,14 @@ def _create(db: sqlite3.Connection) -> None:
             latency REAL,
             clock REAL NOT NULL DEFAULT 0,
             sent_at TEXT NOT NULL,
-            finished_at TEXT
+            finished_at TEXT,
+            content TEXT NOT NULL,
+            answer TEXT,
+            error TEXT
         )
         """
     )
     db.execute("CREATE INDEX calls_answered ON calls (key) WHERE state = 'answered'")
-    db.execute("CREATE INDEX calls_row ON calls (run, row_id)")
 
 
 #: Step i brings a file from version i to i + 1. A new version appends one; none is ever changed.
