@@ -47,10 +47,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trl import ModelConfig, TrlParser, get_kbit_device_map, get_peft_config, get_quantization_config
+from datasets import disable_progress_bars
+from transformers import PrinterCallback, ProgressCallback
+from transformers.utils import logging as transformers_logging
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
-from hf_active_distill.cli.console import RoundPrinter
+from hf_active_distill.cli.console import QuietProgress, RoundPrinter
 from hf_active_distill.errors import EXIT_BUDGET, EXIT_TERMINATED, ActiveDistillError, ConfigurationError
 from hf_active_distill.reports import plot_learning_curves, read_metrics
 from hf_active_distill.synthetic import get_world, quickstart_student_path
@@ -159,14 +162,12 @@ def run_arm(
     label: str = "",
 ) -> ActiveDistillationTrainer:
     """Trains one arm and leaves student, annotations, metrics and card in its `output_dir`."""
-    quantization_config = get_quantization_config(model_args)
-    model_kwargs = {"revision": model_args.model_revision, "attn_implementation": model_args.attn_implementation}
-    if model_args.dtype is not None:
-        model_kwargs["dtype"] = model_args.dtype
-    if quantization_config is not None:
-        model_kwargs["device_map"] = get_kbit_device_map()
-    training_args.model_init_kwargs = {**model_kwargs, **(training_args.model_init_kwargs or {})}
-    training_args.trust_remote_code = training_args.trust_remote_code or model_args.trust_remote_code
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **training_args.options("model_init_kwargs"),
+    }
     split = script_args.dataset_test_split
     trainer = ActiveDistillationTrainer(
         model=model_args.model_name_or_path or str(quickstart_student_path()),
@@ -179,9 +180,12 @@ def run_arm(
         else load_rows(script_args, split, script_args.eval_size, training_args.seed),
         teacher=teacher,
         peft_config=get_peft_config(model_args),
-        quantization_config=quantization_config,
+        quantization_config=get_quantization_config(model_args),
         callbacks=[RoundPrinter(label)],
     )
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(QuietProgress)
     if script_args.plan:
         if trainer.is_world_process_zero():
             print(trainer.plan())
@@ -208,6 +212,8 @@ def main(script_args: EladScriptArguments, training_args: ActiveDistillationConf
             selection_kwargs=None,
             output_dir=str(Path(training_args.output_dir) / f"compare-{script_args.compare}"),
         )
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
     code = 0
     trainer = None
     with teacher_at_hand(script_args, training_args.process_index == 0) as teacher:

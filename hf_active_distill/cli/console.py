@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from tqdm.auto import tqdm
+from transformers import ProgressCallback
 
 from ..trainer.callbacks import ActiveDistillationCallback, RoundEndEvent
 
@@ -24,7 +26,7 @@ class RoundPrinter(ActiveDistillationCallback):
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if state.is_world_process_zero and state.global_step == 0 and metrics and "eval_accuracy" in metrics:
-            self.console.print(f"{self.label}before the first round: accuracy {metrics['eval_accuracy']:.3f}")
+            self._print(f"{self.label}before the first round: accuracy {metrics['eval_accuracy']:.3f}")
 
     def on_round_end(self, args, state, control, event: RoundEndEvent, **kwargs: Any):
         if not state.is_world_process_zero:
@@ -43,4 +45,15 @@ class RoundPrinter(ActiveDistillationCallback):
             before = event.history[-1].get("eval_accuracy") if event.history else None
             change = f"{before:.3f} -> {after:.3f}" if before is not None else f"{after:.3f}"
             parts.append(f"[bold]accuracy {change}[/]")
-        self.console.print(", ".join(parts))
+        self._print(", ".join(parts))
+
+    def _print(self, line: str) -> None:
+        with tqdm.external_write_mode():  # bars step aside for the line
+            self.console.print(line, soft_wrap=True)
+
+
+class QuietProgress(ProgressCallback):
+    """Trainer's bar without the dictionaries between: [`RoundPrinter`] says what a person wants to know."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        pass

@@ -289,6 +289,8 @@ class ActiveDistillationConfig(TrainingArguments):
             self.bf16 = (
                 not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
             )
+        if not torch.accelerator.is_available() or self.use_cpu:
+            self.dataloader_pin_memory = False  # there is nothing to pin it for
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
