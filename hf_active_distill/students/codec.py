@@ -55,9 +55,10 @@ class Codec:
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self.thinking_tags = thinking_tags
         self.max_length = max_length
-        added = self.tokenizer.get_added_vocab()
-        tags = {added[tag] for tag in thinking_tags if tag in added}
-        self._hidden = frozenset(self.tokenizer.all_special_ids) - tags
+        added = self.tokenizer.added_tokens_decoder
+        special = {token for token, entry in added.items() if entry.special and entry.content not in thinking_tags}
+        named = {token for token in self.tokenizer.all_special_ids if token not in added}
+        self._hidden = frozenset(special | named)
         self._turn_end: int | None = None
 
     # Prompts
@@ -189,16 +190,18 @@ class Codec:
         shown = [token for token in tokens if token not in self._hidden]
         return self.tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    def tokens_covering(self, tokens: Sequence[int], characters: int) -> int:
+    def tokens_covering(self, tokens: Sequence[int], characters: int, *, whole: bool = True) -> int:
         """
         The fewest leading tokens whose text has at least `characters` characters. A token that the boundary cuts is
-        taken whole, so a prefix is always a run of ids that was really generated.
+        taken whole, so a prefix is always a run of ids that was really generated. With `whole=False` the first bytes
+        of a character count as the character.
         """
         low, high = 0, len(tokens)
         while low < high:
             middle = (low + high) // 2
             # The bytes of an unfinished character decode to a replacement sign that is not text yet.
-            if len(self.decode(tokens[:middle]).rstrip("\ufffd")) >= characters:
+            text = self.decode(tokens[:middle])
+            if len(text.rstrip("\ufffd") if whole else text) >= characters:
                 high = middle
             else:
                 low = middle + 1

@@ -29,13 +29,13 @@ from .resampling import resample_signals
 
 def token_signals(batch: Batch) -> list[TokenSignal]:
     """The greedy explanation token by token; a token that two steps share belongs to the first."""
-    signals = []
+    signals, codec = [], batch.student.codec
     for generated, written in zip(batch.generated, batch.written, strict=True):
         step_of = np.full(len(generated.tokens), -1)
         done = 0
         for index, span in enumerate(batch.student.task.split_steps(written.text)):
-            first = batch.student.codec.tokens_covering(written.tokens, written.start + span.start + 1) - 1
-            end = batch.student.codec.tokens_covering(written.tokens, written.start + span.end)
+            first = codec.tokens_covering(written.tokens, written.start + span.start + 1, whole=False) - 1
+            end = codec.tokens_covering(written.tokens, written.start + span.end)
             step_of[max(first, done) : end] = index
             done = max(done, end)
         signals.append(TokenSignal(np.array(generated.logprobs), np.array(generated.entropies), step_of))
