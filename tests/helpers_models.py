@@ -46,6 +46,9 @@ TINY: dict[str, dict] = {
         "window_size": 11,
         "max_position_embeddings": 512,
     },
+    # Recurrent and convolutional layers, which no cache of keys and values can hold.
+    "lfm2": {**_GROUPED, "layer_types": ["conv", "full_attention"]},
+    "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 512},
 }
 
 

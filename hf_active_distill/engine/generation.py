@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from .modes import accepts, base_model, inference
+from .modes import accepts, base_model, inference, text_config
 
 
+#: Layer types whose past is keys and values.
+ATTENTION_KINDS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 #: Called with (row, its tokens so far) after every token; true ends the row.
 Stop = Callable[[int, list[int]], bool]
 #: Keys and values of every layer for one row, each `(heads, positions, width)`; `None` for layers that hold none.
@@ -140,8 +142,9 @@ class Generator:
         self.eos_ids = frozenset(eos_ids)
         self.pad_id = pad_id
         self.batch_size = batch_size
-        # Recurrent models keep a state of fixed size that no row can be dropped from: they are re-encoded.
-        self.cached = not getattr(base_model(model), "_is_stateful", False)
+        # Recurrent layers keep a state that this cache does not hold: such models encode their text again every time.
+        kinds = set(getattr(text_config(model), "layer_types", None) or ())
+        self.cached = kinds <= ATTENTION_KINDS and not getattr(base_model(model), "_is_stateful", False)
 
     def generate(
         self,
@@ -179,11 +182,20 @@ class Generator:
             _Job(index, list(prompt), room[index], None if uniforms is None else uniforms[index])
             for index, prompt in enumerate(prompts)
         ]
-        by_length = sorted((job for job in jobs if job.room > 0), key=lambda job: len(job.prompt))
         with inference(self.model):
-            for start in range(0, len(by_length), self.batch_size):
-                self._run(by_length[start : start + self.batch_size], temperature, stop, keep_cache)
+            for batch in self._batches([job for job in jobs if job.room > 0]):
+                self._run(batch, temperature, stop, keep_cache)
         return [job.result for job in jobs]
+
+    def _batches(self, jobs: list[_Job]) -> list[list[_Job]]:
+        batches: list[list[_Job]] = []
+        for job in sorted(jobs, key=lambda job: len(job.prompt)):
+            # Padding would enter a recurrent state: without a cache, rows of one length go together.
+            fits = batches and (self.cached or len(batches[-1][0].prompt) == len(job.prompt))
+            if not fits or len(batches[-1]) == self.batch_size:
+                batches.append([])
+            batches[-1].append(job)
+        return batches
 
     def _run(self, jobs: list[_Job], temperature: float, stop: Stop | None, keep_cache: bool) -> None:
         batch = _Batch(self.model, [job.prompt for job in jobs], self.pad_id, self.cached)

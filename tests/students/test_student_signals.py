@@ -69,12 +69,8 @@ class Obvious:
         self.spans = self.task.split_steps(self.text)
         self.bounds = [0]
         for span in self.spans:
-            count = self.bounds[-1]
-            while (
-                count < len(self.tokens) and len(self.text_of(self.tokens[:count]).rstrip("\ufffd")) < lead + span.end
-            ):
-                count += 1
-            self.bounds.append(count)
+            lengths = [len(self.text_of(self.tokens[:i]).rstrip("\ufffd")) for i in range(len(self.tokens))]
+            self.bounds.append(next((i for i, n in enumerate(lengths) if n >= lead + span.end), len(self.tokens)))
 
     @staticmethod
     def text_of(tokens):
