@@ -20,8 +20,15 @@ from .padded import Branch, BranchItem, score_padded
 logger = logging.getLogger(__name__)
 
 METHODS = ("auto", "tree", "padded", "naive")
-#: Root mean square difference a token that is rounding and nothing else; half precision is measured, not known.
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
+#: Root mean square difference a token: what always passes as rounding, and the most that can be rounding at all.
+TOLERANCES = {
+    torch.float64: (1e-9, 1e-8),
+    torch.float32: (1e-4, 1e-3),
+    torch.float16: (0.02, 0.2),
+    torch.bfloat16: (0.05, 0.5),
+}
+#: Accelerators may multiply float32 with fewer bits (TF32).
+ACCELERATED_FLOAT32 = (1e-4, 0.02)
 
 
 class BranchScorer:
@@ -125,14 +132,14 @@ class BranchScorer:
         with inference(self.model):
             exact = _flat(self._score_padded(probes, "naive"))
             noise = _distance(exact, _flat(self._score_padded(probes, "padded")))
-            base = TOLERANCES.get(self.model.dtype, TOLERANCES[torch.bfloat16])
-            # How much half precision rounds depends on the weights: padding shows it. Far more is no rounding.
-            rounding = noise if noise <= 10 * base else 0.0
+            passes, most = _tolerances(self.model)
+            # How much is rounded depends on weights and hardware: padding shows it. Far more is no rounding.
+            rounding = noise if noise <= most else 0.0
             error = self._tree_error(probes, exact)
         name = type(self.model).__name__
-        if error <= max(base, 3 * rounding):
+        if error <= max(passes, 3 * rounding):
             self.method = "tree"
-        elif noise <= 10 * base:
+        elif noise <= most:
             self.method = "padded"
             logger.warning(
                 f"{name} cannot branch inside one pass (off by {error:.2g} nats a token against encoding every prefix "
@@ -202,6 +209,14 @@ class BranchScorer:
         for (i, _), generated in zip(places, written, strict=True):
             results[i].append(generated)
         return results
+
+
+def _tolerances(model: Any) -> tuple[float, float]:
+    device = model.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    if dtype == torch.float32 and device != "cpu":
+        return ACCELERATED_FLOAT32
+    return TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16])
 
 
 def _probe_length(longest: int, limit: int | None) -> int:

@@ -252,6 +252,17 @@ def test_half_precision_differs_by_rounding_only():
     assert np.sqrt(np.mean((scores - wide) ** 2)) < 2 * np.sqrt(np.mean((naive - wide) ** 2)) + 0.01
 
 
+def test_autocast_rounds_as_its_type_does(caplog):
+    model = tiny_model()
+    items = build_items(model)
+    scorer = BranchScorer(model, eos_ids=[1])
+    with caplog.at_level(logging.WARNING, logger="hf_active_distill"), torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = flat(scorer.score([replace(item, cache=None) for item in items]))
+    assert scorer.method == "tree"
+    assert caplog.records == []
+    assert np.sqrt(np.mean((scores - by_definition(model, items)) ** 2)) < 0.2
+
+
 def test_a_trie_shares_what_branches_have_in_common():
     trie = Trie([1, 2, 3])
     assert trie.insert(1, [2, 9]) == [0, 1, 3]
