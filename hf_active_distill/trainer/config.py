@@ -289,7 +289,9 @@ class ActiveDistillationConfig(TrainingArguments):
             self.bf16 = (
                 not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
             )
-        if not torch.accelerator.is_available() or self.use_cpu:
+        # Said outright, or two processes that torchrun starts without an accelerator do not find each other.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.use_cpu:
             self.dataloader_pin_memory = False  # there is nothing to pin it for
         super().__post_init__()
         self._check_ranges()
