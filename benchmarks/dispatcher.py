@@ -225,7 +225,9 @@ def peer(port: int, count: int, concurrency: int, ideal: float) -> Result | None
 
     with asyncio.Runner() as runner:
         runner.run(gather(ask, concurrency, concurrency))
-        return measured("distilabel", count, ideal, lambda: runner.run(gather(ask, count, concurrency)))
+        result = measured("distilabel", count, ideal, lambda: runner.run(gather(ask, count, concurrency)))
+        runner.run(llm._aclient.close())  # it has no public way to close its connections
+    return result
 
 
 def compare(port: int, latency: float, args: argparse.Namespace, folder: Path) -> None:

@@ -6,10 +6,9 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import BudgetExhaustedError, ConfigurationError
 from ..records import Usage
@@ -22,6 +21,7 @@ from .host import LoopHost
 from .journal import Journal
 from .progress import Progress
 from .rows import Call
+from .session import Flight, Row, Session
 
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ROW: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("row", default=None)
+
+_ROW: contextvars.ContextVar[Row | None] = contextvars.ContextVar("row", default=None)
 
 
 class BoundAsk:
@@ -43,17 +44,17 @@ class BoundAsk:
         info ([`~teachers.base.TeacherInfo`] or `None`): The teacher, known after the first answer.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, row_id: str, round: int, kind: str, order: tuple[int, int]):
+    def __init__(self, dispatcher: Dispatcher, *, row_id: str, round: int, kind: str, row: Row):
         self._dispatcher = dispatcher
         self._row_id = row_id
         self._round = round
         self._kind = kind
-        self._order = order
+        self._row = row
         self.usage = Usage()
 
     async def __call__(self, request: TeacherRequest, *, turn: int = 0) -> TeacherReply:
         reply = await self._dispatcher._ask(
-            request, self._order, row_id=self._row_id, round=self._round, kind=self._kind, turn=turn
+            request, self._row, row_id=self._row_id, round=self._round, kind=self._kind, turn=turn
         )
         self.usage = self.usage + reply.usage
         return reply
@@ -65,19 +66,6 @@ class BoundAsk:
     @property
     def info(self) -> TeacherInfo | None:
         return self._dispatcher.info
-
-
-@dataclass
-class _Session(Generic[T, R]):
-    """One `map`: its items, what became of them, and what went wrong for good."""
-
-    number: int
-    items: Sequence[T]
-    work: Callable[[T], Awaitable[R]]
-    results: list[Any]
-    indices: Iterator[int]
-    progress: Progress
-    fatal: BaseException | None = None
 
 
 class Dispatcher:
@@ -173,9 +161,9 @@ class Dispatcher:
         )
         self._host = LoopHost(loop_factory)
         self._numbers = itertools.count()
-        self._flights: dict[str, asyncio.Task[TeacherReply]] = {}
+        self._flights: dict[str, Flight] = {}
         self._starting: asyncio.Task[None] | None = None
-        self._session: _Session[Any, Any] | None = None
+        self._session: Session[Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -190,8 +178,8 @@ class Dispatcher:
 
     def bind(self, *, row_id: str, round: int = 0, kind: str = "") -> BoundAsk:
         """An `ask` for one row. Inside [`run_all`] its calls are served in the order of the items."""
-        order = _ROW.get() or (next(self._numbers), 0)
-        return BoundAsk(self, row_id=row_id, round=round, kind=kind, order=order)
+        row = _ROW.get() or Row((next(self._numbers), 0))
+        return BoundAsk(self, row_id=row_id, round=round, kind=kind, row=row)
 
     async def ask(
         self, request: TeacherRequest, *, row_id: str = "", round: int = 0, kind: str = "", turn: int = 0
@@ -243,11 +231,12 @@ class Dispatcher:
         if self._session is not None:
             raise ConfigurationError("This dispatcher is at work: run one set of items after the other.")
         self._gate.reopen()
+        self._gate.keep_places = True
         self._health.reset()
         self._loop = asyncio.get_running_loop()
         bar = Progress(len(items), description, progress)
         indices = iter(range(len(items)))
-        session = _Session(next(self._numbers), items, work, [None] * len(items), indices, bar)
+        session = Session(next(self._numbers), items, work, [None] * len(items), indices, bar)
         self._session = session
         try:
             await self.start()
@@ -287,7 +276,7 @@ class Dispatcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _run_lanes(self, session: _Session[Any, Any]) -> None:
+    async def _run_lanes(self, session: Session[Any, Any]) -> None:
         # Twice as many dialogues are open as calls may be in flight: while one is between two turns, another calls.
         count = min(len(session.items), 2 * self._gate.limit.most)
         lanes = [asyncio.create_task(self._lane(session)) for _ in range(count)]
@@ -300,7 +289,7 @@ class Dispatcher:
             # Only an interrupt of the interrupt comes here with anything still open.
             for lane in lanes:
                 lane.cancel()
-            flights = list(self._flights.values())
+            flights = self._tasks()
             for flight in flights:
                 flight.cancel()
             await asyncio.gather(*lanes, *flights, return_exceptions=True)
@@ -310,14 +299,15 @@ class Dispatcher:
             await asyncio.wait(lanes)
         # Calls whose askers were cancelled land too.
         while self._flights:
-            await asyncio.wait(list(self._flights.values()))
+            await asyncio.wait(self._tasks())
 
-    async def _lane(self, session: _Session[Any, Any]) -> None:
+    async def _lane(self, session: Session[Any, Any]) -> None:
         """Takes one item after the other."""
         for index in session.indices:
             if session.fatal is not None:
                 return
-            _ROW.set((session.number, index))
+            row = Row((session.number, index))
+            _ROW.set(row)
             try:
                 session.results[index] = await session.work(session.items[index])
             except BudgetExhaustedError as error:
@@ -331,6 +321,9 @@ class Dispatcher:
             except Exception as error:
                 self._halt(error)
                 return
+            if row.calls == 1 and not session.dialogues:
+                # Rows of one call each: a place that is kept for another turn would be kept for nothing.
+                self._gate.keep_places = False
             session.progress.finished(self.spent, self.cost)
 
     def _halt(self, error: BaseException) -> None:
@@ -339,14 +332,14 @@ class Dispatcher:
         if session is None or session.fatal is not None:
             return
         session.fatal = error
-        self._gate.refuse(error)
+        self._gate.refuse(asyncio.CancelledError())
         asyncio.get_running_loop().call_later(self._landing_timeout, self._drop, session)
 
-    def _drop(self, session: _Session[Any, Any]) -> None:
+    def _drop(self, session: Session[Any, Any]) -> None:
         if self._session is session:
             logger.warning("%d calls did not land in time; they count at their bound.", len(self._flights))
-            for flight in self._flights.values():
-                flight.cancel()
+            for task in self._tasks():
+                task.cancel()
 
     async def _probe(self) -> None:
         self.info = await self._caller.probe(self._wait_for_teacher)
@@ -354,7 +347,7 @@ class Dispatcher:
             self._gate.limit.cap(self.info.max_concurrency)
 
     async def _ask(
-        self, request: TeacherRequest, order: tuple[int, int], *, row_id: str, round: int, kind: str, turn: int
+        self, request: TeacherRequest, row: Row, *, row_id: str, round: int, kind: str, turn: int
     ) -> TeacherReply:
         info = self.info or await self.start()
         key = request.key(info.model, info.revision)
@@ -363,18 +356,40 @@ class Dispatcher:
             if recorded is not None:
                 self.replayed += 1
                 return recorded
+        row.calls += 1
+        if row.calls == 2 and self._session is not None:
+            self._session.dialogues = self._gate.keep_places = True
         flight = self._flights.get(key)
         if flight is None:
             call = Call(request, key, info.model, info.revision, self.run, row_id, round, kind, turn)
-            # A task of its own: the call lands and is committed even if whoever asked is cancelled.
-            flight = asyncio.ensure_future(self._caller.answer(call, order))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(flight)
+            flight = self._take_off(call, row.order)
+        waiter = asyncio.get_running_loop().create_future()
+        flight.waiters.append(waiter)
+        return await waiter
 
-    def _landed(self, key: str, flight: asyncio.Task[TeacherReply]) -> None:
-        del self._flights[key]
+    def _take_off(self, call: Call, order: tuple[int, int]) -> Flight:
+        """Starts a call as a task of its own: it lands and is committed even if whoever asked is cancelled."""
+        flight = self._flights[call.key] = Flight()
+        flight.task = asyncio.create_task(self._fly(flight, call, order))
+        flight.task.add_done_callback(lambda task: self._landed(flight, call.key, task))
+        return flight
+
+    async def _fly(self, flight: Flight, call: Call, order: tuple[int, int]) -> None:
+        try:
+            reply = await self._caller.answer(call, order)
+        except Exception as error:
+            del self._flights[call.key]
+            flight.tell(None, error)
+        else:
+            del self._flights[call.key]
+            flight.tell(reply)
+
+    def _landed(self, flight: Flight, key: str, task: asyncio.Task[None]) -> None:
+        if self._flights.get(key) is flight:  # cancelled, perhaps before it began
+            del self._flights[key]
+            flight.tell(None, asyncio.CancelledError())
         if self._session is not None:
             self._session.progress.landed(self.spent, self.cost)
-        if not flight.cancelled():
-            flight.exception()  # seen, also where whoever asked is gone
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [flight.task for flight in self._flights.values() if flight.task is not None]

@@ -9,13 +9,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import BudgetExhaustedError
 from ..records import Usage
 from .budget import Budget, Reservation
 
 
 MINUTE = 60.0
-#: Seconds that a freed place is kept for the dialogue that freed it. Its next turn comes before rows not yet begun, or
-#: the end of the budget would find twice as many dialogues half done.
+#: Seconds that a freed place is kept, with `keep_places`, for the dialogue that freed it. Its next turn comes before
+#: rows not yet begun, or the end of the budget would find twice as many dialogues half done.
 HANDOVER = 0.002
 
 
@@ -159,6 +160,7 @@ class Gate:
         self.budget = budget
         self.limit = ConcurrencyLimit(max_concurrency)
         self.active = 0
+        self.keep_places = True
         self._requests = SlidingMinute(requests_per_minute) if requests_per_minute is not None else None
         self._tokens = SlidingMinute(tokens_per_minute) if tokens_per_minute is not None else None
         self._queue: list[_Waiter] = []
@@ -167,7 +169,7 @@ class Gate:
         self._paused_until = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._handover: asyncio.TimerHandle | None = None
-        self._refusal: BaseException | None = None
+        self._refusal: BudgetExhaustedError | asyncio.CancelledError | None = None
         self._asking_since = 0.0
 
     async def admit(self, order: tuple[int, int], bound: Usage) -> Ticket:
@@ -196,7 +198,9 @@ class Gate:
         self.budget.settle(ticket.reservation, usage)
         if self._tokens is not None and ticket.tokens is not None and usage is not None:
             self._tokens.correct(ticket.tokens, usage.total_tokens)
-        if self._queue and self._handover is None:
+        if not self.keep_places:
+            self._pump()
+        elif self._queue and self._handover is None:
             self._handover = asyncio.get_running_loop().call_later(HANDOVER, self._on_handover)
 
     async def sleep(self, seconds: float) -> None:
@@ -216,8 +220,8 @@ class Gate:
         """Lets nobody pass before `until` (time of the loop)."""
         self._paused_until = max(self._paused_until, until)
 
-    def refuse(self, reason: BaseException) -> None:
-        """From now on nobody passes. Calls in flight go on."""
+    def refuse(self, reason: BudgetExhaustedError | asyncio.CancelledError) -> None:
+        """From now on nobody passes: who waits or comes gets `reason`. Calls in flight go on."""
         self._refusal = reason
         waiting: list[asyncio.Future[Any]] = [waiter.future for waiter in self._queue]
         self._queue.clear()
