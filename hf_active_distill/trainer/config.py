@@ -104,6 +104,9 @@ class ActiveDistillationConfig(TrainingArguments):
         teacher_token (`str`, *optional*):
             Bearer token of the teacher; `HF_TOKEN` is read where it is not given. It is taken out of the configuration
             by the trainer and is never saved.
+        teacher_client (`str`, *optional*, defaults to `"hub"`):
+            Library that talks to a teacher given by URL: `"hub"` (`huggingface_hub`), or `"text_generation"`, TGI's own
+            client (the extra `tgi`).
         journal_path (`str`, *optional*):
             SQLite file with every answer of the teacher. Defaults to `journal.sqlite` in `output_dir`; give one path
             to several runs and the second pays only for what is new.
@@ -242,6 +245,13 @@ class ActiveDistillationConfig(TrainingArguments):
     teacher_max_retries: int = field(default=6, metadata={"help": "Repeats of a call after an error that may pass."})
     teacher_token: str | None = field(
         default=None, metadata={"help": "Bearer token of the teacher, HF_TOKEN where not given. Never saved."}
+    )
+    teacher_client: str = field(
+        default="hub",
+        metadata={
+            "help": "Library that talks to a teacher given by URL; 'text_generation' needs the extra `tgi`.",
+            "choices": ["hub", "text_generation"],
+        },
     )
     journal_path: str | None = field(
         default=None, metadata={"help": "SQLite file with every answer; default journal.sqlite in output_dir."}

@@ -30,7 +30,10 @@ def open_dispatcher(
             "There is no teacher: pass `teacher='http://localhost:8080'` (a TGI endpoint), a Teacher object, or a "
             "Python function."
         )
-    options = {"token": token} if token is not None and isinstance(teacher, str) else {}
+    options: dict[str, str] = {}
+    if isinstance(teacher, str):
+        options |= {"token": token} if token is not None else {}
+        options |= {"client": args.teacher_client} if args.teacher_client != "hub" else {}
     path = Path(args.journal_path) if args.journal_path else args.output_path / "journal.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     dispatcher = Dispatcher(

@@ -134,6 +134,31 @@ def test_killed_again_and_again(tmp_path, name):
     assert sum(repeats.values()) == sum(at == "request" for at, _ in kills)
 
 
+def repeats_after_a_kill(output_dir: Path, **options) -> int:
+    """Kills a run at its fourth request, resumes it, and counts the requests that were made twice."""
+    process: subprocess.Popen | None = None
+
+    def before_answer(number: int) -> None:
+        if number == 4 and process is not None:
+            os.kill(process.pid, signal.SIGKILL)
+
+    with CountingTeacher(before_answer) as teacher:
+        process = start(output_dir, teacher.url, **options)
+        code, output = finish(process)
+        assert code == -signal.SIGKILL, output
+        process = None
+        code, output = run(output_dir, teacher.url, **options, resume=True)
+        assert code == 0, output
+        return sum((Counter(teacher.requests) - Counter(set(teacher.requests))).values())
+
+
+@pytest.mark.slow
+def test_the_count_notices_a_journal_that_keeps_answers_too_late(tmp_path):
+    options = {"args": {"num_rounds": 1}}
+    assert repeats_after_a_kill(tmp_path / "right", **options) == 1
+    assert repeats_after_a_kill(tmp_path / "wrong", **options, forgetful=True) == 4
+
+
 @pytest.mark.slow
 def test_sigterm_saves_and_says_so(tmp_path):
     with CountingTeacher() as teacher:
