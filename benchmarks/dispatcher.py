@@ -12,8 +12,8 @@ The server runs in a process of its own and answers every chat after `--latency`
 - `dialogues`: of 1 to 8 turns each, with the journal;
 - `distilabel`: the client of that package, where it is installed (`pip install "distilabel[openai]"`).
 
-The ideal is `requests x latency / concurrency`; 1,000 calls, 64 at a time, end in a half-empty wave, so 97.7% of it is
-the most that can be had. For dialogues the ideal is a schedule without any overhead in which a dialogue keeps its place
+The ideal is `requests x latency / concurrency`; 1,000 calls, 64 at a time, end in a half-empty wave: 97.7% is the
+most that can be had. For dialogues the ideal is a schedule without any overhead in which a dialogue keeps its place
 to its last turn; the lower bound that ignores the tail of the last rows is shown too. CPU is that of this process, in
 milliseconds a call; `added` is what a call costs more than in `gather`.
 """

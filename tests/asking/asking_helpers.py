@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from hf_active_distill.asking import Call, Dispatcher, Journal
 from hf_active_distill.records import Usage
 from hf_active_distill.teachers.base import GenerationParams, TeacherInfo, TeacherReply, TeacherRequest
 
@@ -92,3 +93,42 @@ def text_of(request: TeacherRequest) -> str:
 
 def reply(text: str, prompt: int = 10, completion: int = 5, **kwargs: Any) -> TeacherReply:
     return TeacherReply(text, usage=Usage(1, prompt, completion, **kwargs))
+
+
+BOUND = Usage(1, 100, 20, estimated=True)
+
+
+def call(text: str = "q", **kwargs) -> Call:
+    request = question(text, **{k: kwargs.pop(k) for k in ("sample_index", "attempt") if k in kwargs})
+    return Call(request, request.key("m", None), "m", **kwargs)
+
+
+def record(journal: Journal, text: str = "q", answer: str = "a", **kwargs) -> int:
+    async def write() -> int:
+        call_id = await journal.sending(call(text, **kwargs), BOUND, cost=0.5)
+        await journal.answered(call_id, reply(answer), cost=0.25, latency=1.5, clock=3.0)
+        return call_id
+
+    return asyncio.run(write())
+
+
+def dispatcher(teacher, **kwargs) -> Dispatcher:
+    return Dispatcher(teacher, **{"loop_factory": VirtualLoop, **kwargs})
+
+
+def ask_all(desk: Dispatcher, texts, **kwargs) -> list:
+    return desk.run_all(texts, lambda text: desk.ask(question(text), row_id=text), progress=False, **kwargs)
+
+
+def texts(count: int) -> list[str]:
+    return [f"q{index}" for index in range(count)]
+
+
+def dialogue(desk: Dispatcher, turns):
+    async def work(index: int) -> str:
+        ask = desk.bind(row_id=str(index), round=1, kind="clear")
+        for turn in range(turns(index)):
+            await ask(question(f"{index}.{turn}"), turn=turn)
+        return f"{index}: {ask.usage.calls} calls, {ask.usage.total_tokens} tokens"
+
+    return work

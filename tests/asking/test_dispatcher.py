@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -10,24 +9,12 @@ import threading
 import time
 
 import pytest
-from asking_helpers import ScriptedTeacher, VirtualLoop, question, reply, text_of
+from asking_helpers import ScriptedTeacher, ask_all, dialogue, dispatcher, question, reply, text_of, texts
 
 from hf_active_distill.asking import Budget, Dispatcher, Journal, JournalReader, Prices
-from hf_active_distill.errors import BudgetExhaustedError, ConfigurationError, TeacherAuthError, TeacherGenerationError
+from hf_active_distill.errors import ConfigurationError, TeacherGenerationError
 from hf_active_distill.records import Usage
 from hf_active_distill.teachers.base import TeacherInfo, TeacherReply
-
-
-def dispatcher(teacher, **kwargs) -> Dispatcher:
-    return Dispatcher(teacher, **{"loop_factory": VirtualLoop, **kwargs})
-
-
-def ask_all(desk: Dispatcher, texts, **kwargs) -> list:
-    return desk.run_all(texts, lambda text: desk.ask(question(text), row_id=text), progress=False, **kwargs)
-
-
-def texts(count: int) -> list[str]:
-    return [f"q{index}" for index in range(count)]
 
 
 def test_results_come_in_the_order_of_the_items_whatever_the_order_of_answers():
@@ -51,16 +38,6 @@ def test_what_the_server_takes_caps_the_concurrency():
     teacher = ScriptedTeacher(info=TeacherInfo("m", max_concurrency=2))
     ask_all(dispatcher(teacher, max_concurrency=16), texts(10))
     assert teacher.most_active == 2
-
-
-def dialogue(desk: Dispatcher, turns):
-    async def work(index: int) -> str:
-        ask = desk.bind(row_id=str(index), round=1, kind="clear")
-        for turn in range(turns(index)):
-            await ask(question(f"{index}.{turn}"), turn=turn)
-        return f"{index}: {ask.usage.calls} calls, {ask.usage.total_tokens} tokens"
-
-    return work
 
 
 def test_dialogues_are_pipelined():
@@ -173,199 +150,6 @@ def test_answers_are_committed_before_anyone_gets_them(tmp_path):
 def _created(path):
     Journal(path).close()
     return path
-
-
-# --- the end of the budget
-
-
-def test_at_the_end_of_the_budget_what_is_in_flight_lands_and_the_rest_is_marked(tmp_path):
-    teacher = ScriptedTeacher()
-    desk = dispatcher(teacher, journal=tmp_path / "journal.sqlite", budget=Budget(max_calls=7), max_concurrency=4)
-    results = desk.run_all(range(12), dialogue(desk, lambda index: 2), progress=False)
-    done = {text_of(request).split(".")[0] for request in teacher.asked if text_of(request).endswith(".1")}
-    for index, result in enumerate(results):
-        if str(index) in done:
-            assert result == f"{index}: 2 calls, 30 tokens"
-        else:
-            assert isinstance(result, BudgetExhaustedError) and "max_calls=7" in str(result)
-    # Dialogues that were begun come before new rows.
-    assert len(done) == 3 and len(teacher.asked) == 7 == desk.spent.calls
-    assert len(list(desk.journal.rows(state="answered"))) == 7
-    desk.close()
-
-
-def test_what_the_journal_holds_is_replayed_after_the_end_of_the_budget(tmp_path):
-    path = tmp_path / "journal.sqlite"
-
-    async def answer(request, number):
-        await asyncio.sleep(10.0 if text_of(request) == "q0" else 0.1)
-        if text_of(request) == "q0":
-            raise TeacherGenerationError("broke", status=500)
-        return reply("a")
-
-    first = dispatcher(
-        ScriptedTeacher(answer), journal=path, budget=Budget(max_calls=4), max_concurrency=4, max_retries=9
-    )
-    results = ask_all(first, texts(4))
-    assert [isinstance(result, BudgetExhaustedError) for result in results] == [True, False, False, False]
-    first.close()
-    teacher = ScriptedTeacher()
-    again = dispatcher(teacher, journal=path, budget=Budget(max_calls=4))
-    resumed = ask_all(again, texts(4))
-    # The first row meets the end at once; the others were paid for and are given.
-    assert isinstance(resumed[0], BudgetExhaustedError) and resumed[1:] == results[1:]
-    assert teacher.asked == []
-    again.close()
-
-
-def test_a_call_waits_for_others_to_settle_rather_than_give_up():
-    # Bounds allow one call at a time, figures allow four.
-    one = question("q0")
-    bound = Dispatcher(ScriptedTeacher())._caller._bounds.of(one).total_tokens
-    teacher = ScriptedTeacher()
-    desk = dispatcher(teacher, budget=Budget(max_tokens=bound + 3 * 15), max_concurrency=4)
-    results = ask_all(desk, texts(6))
-    assert [isinstance(result, TeacherReply) for result in results] == [True] * 4 + [False] * 2
-    assert teacher.most_active == 1 and desk.spent.total_tokens == 60
-
-
-def test_a_new_run_may_go_on_where_smaller_calls_fit():
-    desk = dispatcher(ScriptedTeacher(), budget=Budget(max_tokens=1000))
-    (large,) = ask_all(desk, ["x" * 2000])
-    (small,) = ask_all(desk, ["x" * 200])
-    assert isinstance(large, BudgetExhaustedError) and isinstance(small, TeacherReply)
-
-
-# --- interrupts
-
-
-def test_ctrl_c_lets_calls_in_flight_land_and_starts_no_other(tmp_path):
-    path = tmp_path / "journal.sqlite"
-
-    async def answer(request, number):
-        if number == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.sleep(0.3)
-        return reply("a")
-
-    teacher = ScriptedTeacher(answer)
-    desk = Dispatcher(teacher, journal=path, max_concurrency=4)
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        ask_all(desk, texts(50))
-    assert time.monotonic() - started < 5
-    assert len(teacher.asked) == 4 and teacher.active == 0
-    assert len(list(desk.journal.rows(state="answered"))) == 4
-    results = ask_all(desk, texts(6))  # and it can go on
-    assert len(results) == 6 and len(teacher.asked) == 6
-    desk.close()
-
-
-def test_calls_that_do_not_land_in_time_count_at_their_bound(tmp_path):
-    path = tmp_path / "journal.sqlite"
-
-    async def answer(request, number):
-        if number == 0:
-            desk.stop(SystemExit(143))
-        await asyncio.sleep(10_000)
-        return reply("never")
-
-    desk = dispatcher(ScriptedTeacher(answer), journal=path, landing_timeout=5.0, request_timeout=20_000)
-    with pytest.raises(SystemExit):
-        ask_all(desk, texts(2))
-    assert desk.spent.estimated and desk.spent.calls == 2
-    folded = desk.spent
-    desk.close()
-    again = dispatcher(ScriptedTeacher(), journal=path)
-    assert again.spent == folded
-    assert [row.state for row in again.journal.rows()] == ["sending", "sending"]
-    results = ask_all(again, texts(2))
-    assert all(isinstance(result, TeacherReply) for result in results)
-    assert again.spent == folded + Usage(2, 20, 10)
-    again.close()
-
-
-def test_stop_from_another_thread_ends_the_run_with_its_error():
-    class Terminated(BaseException):
-        pass
-
-    async def answer(request, number):
-        if number == 5:
-            threading.Thread(target=desk.stop, args=(Terminated(),)).start()
-        await asyncio.sleep(0.05)
-        return reply("a")
-
-    teacher = ScriptedTeacher(answer)
-    desk = Dispatcher(teacher, max_concurrency=2)
-    with pytest.raises(Terminated):
-        ask_all(desk, texts(200))
-    assert len(teacher.asked) < 20 and teacher.active == 0
-    desk.stop(Terminated())  # nothing runs: nothing happens
-    desk.close()
-
-
-def test_the_call_of_a_cancelled_asker_lands_and_is_committed(tmp_path):
-    desk = dispatcher(ScriptedTeacher(latency=10.0), journal=tmp_path / "journal.sqlite")
-
-    async def work(text: str) -> str:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(desk.ask(question(text)), timeout=1.0)
-        return "impatient"
-
-    assert desk.run_all(texts(2), work, progress=False) == ["impatient"] * 2
-    assert len(list(desk.journal.rows(state="answered"))) == 2
-    desk.close()
-
-
-def test_an_error_in_the_work_ends_the_run_after_landing(tmp_path):
-    desk = dispatcher(ScriptedTeacher(), journal=tmp_path / "journal.sqlite", max_concurrency=4)
-
-    async def work(text: str) -> TeacherReply:
-        if text == "q2":
-            await asyncio.sleep(0.01)
-            raise ZeroDivisionError
-        return await desk.ask(question(text))
-
-    with pytest.raises(ZeroDivisionError):
-        desk.run_all(texts(100), work, progress=False)
-    states = [row.state for row in desk.journal.rows()]
-    assert set(states) == {"answered"} and len(states) <= 8
-    desk.close()
-
-
-def test_work_that_cancels_itself_is_no_silent_gap():
-    desk = dispatcher(ScriptedTeacher())
-
-    async def work(text: str) -> None:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        desk.run_all(texts(3), work, progress=False)
-
-
-def test_fatal_errors_are_raised_even_where_the_work_hides_them(tmp_path):
-    async def answer(request, number):
-        await asyncio.sleep(0.1 * (number + 1))
-        if number == 1:
-            raise TeacherAuthError("token refused", status=401)
-        return reply("a")
-
-    teacher = ScriptedTeacher(answer)
-    desk = dispatcher(teacher, journal=tmp_path / "journal.sqlite", max_concurrency=4)
-
-    async def work(text: str) -> object:
-        try:
-            return await desk.ask(question(text))
-        except TeacherAuthError as error:
-            return error
-
-    with pytest.raises(TeacherAuthError, match="token refused"):
-        desk.run_all(texts(50), work, progress=False)
-    # Four were in flight, and one more took the place of the first answer.
-    assert len(teacher.asked) == 5
-    assert sorted(row.state for row in desk.journal.rows()) == ["answered"] * 4 + ["failed"]
-    assert desk.spent == Usage(4, 40, 20)  # a refused token costs nothing
-    desk.close()
 
 
 # --- where it runs
