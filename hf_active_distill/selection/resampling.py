@@ -28,13 +28,13 @@ class StepResampling(SelectionStrategy):
     Args:
         samples (`int`, *optional*, defaults to `3`): Re-sampled steps at each boundary (m).
         temperature (`float`, *optional*, defaults to `1.0`): Their temperature.
-        aggregate (`str`, *optional*, defaults to `"sum"`): `"mean"`, `"max"` or `"sum"` over the steps.
+        aggregate (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"max"` or `"sum"` over the steps.
     """
 
     name: ClassVar[str] = "step_resampling"
     samples: int = 3
     temperature: float = 1.0
-    aggregate: str = "sum"
+    aggregate: str = "mean"
 
     def __post_init__(self) -> None:
         require_range("samples", self.samples, 1)
