@@ -34,8 +34,8 @@ What it will cost, without a single teacher call: add `--plan`. Two processes on
 recipes/elad.py ...`. Go on after an interruption: add `--resume_from_checkpoint true`.
 
 The program ends with 0 when all rounds are done, 2 for a configuration that cannot work, 3 when the budget was reached
-(the student is trained and saved), 4 when the teacher is gone, 5 for the journal, 6 for checkpoints, and 143 after a
-SIGTERM (everything is saved).
+(the student is trained and saved), 4 when the teacher is gone, 5 for the journal, 6 for checkpoints, 130 after Ctrl-C,
+and 143 after a SIGTERM (everything is saved).
 """
 
 from __future__ import annotations
@@ -54,7 +54,14 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
 from hf_active_distill.cli.console import QuietProgress, RoundPrinter
-from hf_active_distill.errors import EXIT_BUDGET, EXIT_TERMINATED, ActiveDistillError, ConfigurationError
+from hf_active_distill.errors import (
+    EXIT_BUDGET,
+    EXIT_CONFIGURATION,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    ActiveDistillError,
+    ConfigurationError,
+)
 from hf_active_distill.reports import plot_learning_curves, read_metrics
 from hf_active_distill.synthetic import get_world, quickstart_student_path
 
@@ -251,6 +258,9 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None) -> TrlPars
 if __name__ == "__main__":
     try:
         sys.exit(main(*make_parser().parse_args_and_config()))
-    except ActiveDistillError as error:
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except (ActiveDistillError, ValueError) as error:
+        # A ValueError is a setting that transformers or the parser refuses.
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", EXIT_CONFIGURATION))
