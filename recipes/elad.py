@@ -211,6 +211,8 @@ def run_arm(
 
 def main(script_args: EladScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> int:
     """Runs the arm, and the one to compare with, and draws the curve. Returns the exit code."""
+    if script_args.dataset_name.startswith(SYNTHETIC):
+        get_world(script_args.dataset_name.removeprefix(SYNTHETIC))  # an unknown one is told before a server starts
     arms = {training_args.selection: training_args}
     if script_args.compare is not None:
         arms[script_args.compare] = replace(
