@@ -31,6 +31,7 @@ quality: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/python benchmarks/egss.py
 	$(THREADS) $(VENV)/bin/python benchmarks/dispatcher.py
+	$(THREADS) $(VENV)/bin/python benchmarks/selection_signals.py
 
 $(VENV)/.ready: pyproject.toml constraints/modern.txt
 	$(PYTHON) -m venv $(VENV)

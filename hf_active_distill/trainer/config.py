@@ -105,8 +105,8 @@ class ActiveDistillationConfig(TrainingArguments):
             Bearer token of the teacher; `HF_TOKEN` is read where it is not given. It is taken out of the configuration
             by the trainer and is never saved.
         teacher_client (`str`, *optional*, defaults to `"hub"`):
-            Library that talks to a teacher given by URL: `"hub"` (`huggingface_hub`), or `"text_generation"`, TGI's own
-            client (the extra `tgi`).
+            Library that talks to a teacher given by URL: `"hub"` (`huggingface_hub`), or `"text_generation"`, TGI's
+            own client (the extra `tgi`).
         journal_path (`str`, *optional*):
             SQLite file with every answer of the teacher. Defaults to `journal.sqlite` in `output_dir`; give one path
             to several runs and the second pays only for what is new.

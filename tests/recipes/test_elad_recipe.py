@@ -126,7 +126,7 @@ def test_ctrl_c_stops_the_embedded_teacher_too(tmp_path):
 
 
 def test_the_client_of_tgi_itself_is_a_transport_too(tmp_path):
-    """Where the extra `tgi` is installed (the legacy track) it gives the same rounds; elsewhere it says what is missing."""
+    """With the extra `tgi` (the legacy track) it gives the same rounds; without, it says what is missing."""
     options = {"args": {"num_rounds": 1, "teacher_client": "text_generation"}}
     with CountingTeacher() as teacher:
         if importlib.util.find_spec("text_generation") is None:
