@@ -40,7 +40,15 @@ class LoopHost:
         """Runs `last` where the connections are, and closes the loop."""
         if self._used:
             self.run(last())
-        self._runner.close()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._runner.close()
+        else:
+            # Closing runs the loop once more, which no thread can do inside another one.
+            closer = threading.Thread(target=self._runner.close, name="dispatcher")
+            closer.start()
+            closer.join()
 
     def _run_in_thread(self, main: Coroutine[Any, Any, R]) -> R:
         outcome: list[Any] = []
