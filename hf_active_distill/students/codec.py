@@ -114,10 +114,12 @@ class Codec:
         Returns:
             `dict`: `input_ids`; `completion_mask`, 1 where the loss counts; `truncated`, whether `max_length` cut it.
         """
-        if thinking:
-            opening, closing = self.thinking_tags
-            completion = f"{opening}\n{thinking.strip()}\n{closing}\n\n{completion}"
         head = self.encode_prompt(prompt)
+        opening, closing = self.thinking_tags
+        if self.opens_thinking(head):  # the template has opened the block: the target has to close it
+            completion = f"{(thinking or '').strip()}\n{closing}\n\n{completion}"
+        elif thinking:
+            completion = f"{opening}\n{thinking.strip()}\n{closing}\n\n{completion}"
         tail = [*self.encode_text(completion), self.turn_end(prompt)]
         ids, mask = head + tail, [0] * len(head) + [1] * len(tail)
         limit = len(ids) if self.max_length is None else self.max_length
