@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import CheckpointError
 
 
@@ -23,6 +25,15 @@ _WEIGHTS = (
     "latest",  # DeepSpeed
 )
 _NUMBER = re.compile(r"^checkpoint-(\d+)$")
+
+
+def _restore_on_cpu(storage: Any, location: str) -> Any:
+    return storage if re.fullmatch(r"cpu:\d+", location) else None
+
+
+# With several processes on a CPU, transformers 4 maps the optimiser's state to "cpu:0", a place that torch cannot
+# restore to by itself.
+torch.serialization.register_package(100, lambda storage: None, _restore_on_cpu)
 
 
 def write_state(folder: str | Path, state: dict[str, Any]) -> None:

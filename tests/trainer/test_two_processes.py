@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from counting_teacher import CountingTeacher
+from safetensors.torch import load_file
 
 
 SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
@@ -59,6 +60,22 @@ def test_two_processes_choose_and_ask_as_one(tmp_path):
     assert len(chosen(tmp_path / "one")) == 3
     assert chosen(tmp_path / "one") == chosen(tmp_path / "two")
     assert by_one == by_two
+
+
+@pytest.mark.slow
+def test_two_processes_resume_exactly(tmp_path):
+    with CountingTeacher() as teacher:
+        code, output = run(2, tmp_path / "whole", teacher.url)
+        assert code == 0, output
+        calls = len(teacher.requests)
+        code, output = run(2, tmp_path / "killed", teacher.url, kill={"at": "step", "value": 7})
+        assert code != 0
+        code, output = run(2, tmp_path / "killed", teacher.url, resume=True)
+        assert code == 0, output
+        assert len(teacher.requests) == 2 * calls
+    expected, found = (load_file(tmp_path / name / "final" / "model.safetensors") for name in ("whole", "killed"))
+    assert [name for name in expected if not expected[name].equal(found[name])] == []
+    assert chosen(tmp_path / "whole") == chosen(tmp_path / "killed")
 
 
 @pytest.mark.slow
