@@ -121,12 +121,12 @@ class StepEntropy(SelectionStrategy):
 @dataclass
 class SelfConfidence(SelectionStrategy):
     r"""
-    What the student itself says of its answer: with c in [0, 1] the confidence that it states,
+    How little the student trusts its own answer a: with the answer's tokens a_1..a_m behind question, steps and cue,
 
-        U = 1 - c
+        c = exp( 1/m sum_j log p(a_j | x, steps, cue, a_<j) ),   U = 1 - c
 
-    and U = 1/2 where it states none. The baseline "Self-Confidence" of arXiv 2402.13098 (the student is asked how
-    sure it is); how c is asked for and read is our reading.
+    and U = 1/2 where it has no answer. The baseline "Self-Confidence" of arXiv 2402.13098, which gives no formula: the
+    geometric mean probability of the answer is our reading.
     """
 
     name: ClassVar[str] = "self_confidence"

@@ -20,9 +20,7 @@ class StepSpan:
 @dataclass
 class Task:
     """
-    Base of all tasks, and a usable one for reasoning with a final answer line.
-
-    A user's own task overrides what differs; twenty lines are usual.
+    Base of all tasks. A user's own usually derives from [`ReasoningTask`], which is complete; twenty lines do.
 
     Args:
         system_prompt (`str` or `None`): Put before every student prompt.
