@@ -116,12 +116,17 @@ def read_rows(
     return rows
 
 
-def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> list[Annotation]:
-    """Annotated rows to start from: prompt-completion rows, standard or conversational."""
+def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> list[tuple[PoolRow, Annotation]]:
+    """
+    Annotated rows to start from: prompt-completion rows, standard or conversational, or whole dialogues in
+    `messages`. Each with its row, which knows the prompt as it stands in the data set.
+    """
     annotations = []
     for index, example in enumerate(dataset):
         [row] = read_rows([example], "train_dataset")
         completion = example.get("completion")
+        if completion is None:
+            completion = [turn for turn in (example.get("messages") or [])[-1:] if turn.get("role") == "assistant"]
         if isinstance(completion, list):
             completion = completion[-1].get("content") if completion else None
         if not isinstance(completion, str) or not completion:
@@ -129,19 +134,18 @@ def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> l
                 f"Row {index} of `train_dataset` has no text in 'completion' (columns: {', '.join(example)}). Seed "
                 "rows are prompt-completion rows; unlabelled rows belong into `pool_dataset`."
             )
-        annotations.append(
-            Annotation(
-                row_id=row.row_id,
-                kind="seed",
-                status="ok",
-                prompt=task.student_prompt(row),
-                steps=[span.text for span in task.split_steps(completion)],
-                answer=task.read_answer(completion),
-                completion=completion,
-                round=-1,
-                seed_row=True,
-            )
+        annotation = Annotation(
+            row_id=row.row_id,
+            kind="seed",
+            status="ok",
+            prompt=task.student_prompt(row),
+            steps=[span.text for span in task.split_steps(completion)],
+            answer=task.read_answer(completion),
+            completion=completion,
+            round=-1,
+            seed_row=True,
         )
+        annotations.append((row, annotation))
     return annotations
 
 
@@ -180,10 +184,10 @@ class RunData:
             if not args.eval_with_teacher:
                 require_references(rows)
         barred = [row for rows in eval_parts.values() for row in rows]
-        barred += [PoolRow(row_id=annotation.row_id, prompt=annotation.prompt) for annotation in seeds]
+        barred += [row for row, _ in seeds]
         pool = Pool(pool_rows, exclude=barred, max_attempts=args.max_attempts_per_row)
         warn_of_odd_sizes(args, len(pool.rows))
-        return cls(pool, seeds, eval_parts)
+        return cls(pool, [annotation for _, annotation in seeds], eval_parts)
 
 
 def warn_of_odd_sizes(args: ActiveDistillationConfig, pool_size: int) -> None:
