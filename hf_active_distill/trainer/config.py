@@ -303,6 +303,8 @@ class ActiveDistillationConfig(TrainingArguments):
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.use_cpu:
             self.dataloader_pin_memory = False  # there is nothing to pin it for
+        if self.metric_for_best_model is None and (self.load_best_model_at_end or self._follows_a_metric()):
+            self.metric_for_best_model = "accuracy"  # Trainer would take the loss, which no evaluation here measures
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
@@ -322,6 +324,8 @@ class ActiveDistillationConfig(TrainingArguments):
                 raise ConfigurationError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.num_train_epochs <= 0:
             raise ConfigurationError("`num_train_epochs` is the number of passes in each round and must be over 0.")
+        if self.plateau_patience is not None and self.plateau_patience < 1:
+            raise ConfigurationError("`plateau_patience` is a number of rounds, at least 1; leave it out to never stop.")
         if not 0.0 <= self.random_share <= 1.0:
             raise ConfigurationError(f"`random_share` is a share between 0 and 1, got {self.random_share}.")
         if self.round_start not in ("continue", "restart"):
@@ -353,6 +357,11 @@ class ActiveDistillationConfig(TrainingArguments):
                     "`transfer_threshold` counts accepted student steps, and `annotation='cot'` judges none: use "
                     f"{' or '.join(repr(name) for name in REVISING_ANNOTATIONS)}, or remove `transfer_threshold`."
                 )
+        if self.metric_for_best_model in ("loss", "eval_loss"):
+            raise ConfigurationError(
+                "`metric_for_best_model='loss'` is not measured here, evaluations compare answers: leave it out for "
+                "'accuracy', or name one of 'accuracy', 'answered', or a metric of your own `compute_metrics`."
+            )
         if self.dataloader_persistent_workers:
             raise ConfigurationError(
                 "`dataloader_persistent_workers` would keep serving the first round's rows: set it to False."
@@ -362,15 +371,16 @@ class ActiveDistillationConfig(TrainingArguments):
                 "`auto_find_batch_size` would change the number of steps inside a round: set "
                 "`per_device_train_batch_size`, and `gradient_accumulation_steps` for a larger effective batch."
             )
-        if self.round_start == "restart" and str(self.lr_scheduler_type) in (
-            "SchedulerType.REDUCE_ON_PLATEAU",
-            "reduce_lr_on_plateau",
-            "greedy",
-        ):
+        if self.round_start == "restart" and self._follows_a_metric():
             raise ConfigurationError(
                 "`round_start='restart'` gives every round a schedule of its own, which this `lr_scheduler_type` "
                 "cannot follow: use 'linear', 'cosine' or 'constant'."
             )
+
+    def _follows_a_metric(self) -> bool:
+        """Whether the learning rate is a matter of what evaluations measure, and no function of the step."""
+        name = getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)
+        return name in ("reduce_lr_on_plateau", "greedy")
 
     def options(self, name: str) -> dict[str, Any]:
         """One of the fields that hold options, as a dict."""

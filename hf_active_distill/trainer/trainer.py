@@ -280,7 +280,8 @@ class ActiveDistillationTrainer(Trainer):
             metric_key_prefix (`str`, *optional*, defaults to `"eval"`): Put before every metric's name.
 
         Returns:
-            `dict[str, float]`: See [`~evaluation.explanation_metrics`].
+            `dict[str, float]`: See [`~evaluation.explanation_metrics`]. Of a `dict` of data sets there are the metrics
+            of each, and an accuracy that is their mean.
         """
         if eval_dataset is None:
             parts: dict[str, Any] = self.data.eval_parts
@@ -291,6 +292,9 @@ class ActiveDistillationTrainer(Trainer):
         metrics: dict[str, float] = {}
         for name, part in parts.items():
             metrics |= self._measure(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)
+        if "" not in parts:  # what plateaus, best models and curves go by
+            of_parts = [metrics[f"{metric_key_prefix}_{name}_accuracy"] for name in parts]
+            metrics[f"{metric_key_prefix}_accuracy"] = sum(of_parts) / len(of_parts)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.selector.evaluated(self.control, metrics)
