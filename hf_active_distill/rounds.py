@@ -34,10 +34,12 @@ BINDING_SETTINGS = (
     "round_start",
     "samples_per_round",
     "seed",
+    "seed_rows",
     "selection",
     "selection_kwargs",
     "task",
     "task_kwargs",
+    "total_train_batch_size",
 )
 
 

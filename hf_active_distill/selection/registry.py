@@ -47,6 +47,11 @@ class FunctionStrategy(SelectionStrategy):
             return found
         if isinstance(found, Mapping):
             return _take_best({row_id: float(score) for row_id, score in found.items()}, context, self.label)
+        if not isinstance(found, (list, tuple)):
+            raise SelectionError(
+                f"{self.label} returned {type(found).__name__}: return the chosen ids as a list, a score of every "
+                "candidate by id, or a `SelectionResult`."
+            )
         ids = list(found)[: context.n]
         # A list carries no scores: rank is all that is known, and candidates left out share the last place.
         scores = {candidate.row_id: float("-inf") for candidate in context.candidates}

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ..errors import DataError
+
 
 def derived_seed(*parts: Any) -> int:
     """A 63-bit seed from any printable parts, the same on every machine and process."""
@@ -127,6 +129,8 @@ class RoundSampler(Sampler[int]):
         return self.schedule.steps_per_segment * self.schedule.batch_size
 
     def __iter__(self) -> Iterator[int]:
+        if not len(self.dataset):
+            raise DataError("There is no row to train on yet: they arrive in the rounds of `train()`.")
         round_index, steps_done = self.schedule.position(self.current_step())
         # A resume inside a segment skips batches from the segment's start, so the order begins there.
         segment = steps_done // self.schedule.steps_per_segment

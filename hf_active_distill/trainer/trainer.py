@@ -173,6 +173,7 @@ class ActiveDistillationTrainer(Trainer):
         self._teacher_token, args.teacher_token = args.teacher_token, None
         self._dispatcher: Dispatcher | None = None
         self._extra_metrics = compute_metrics
+        self._formatting_func = formatting_func
         student = load_student(model, args, peft_config, quantization_config)
         processing_class = load_processing_class(processing_class, student, args)
         collator = data_collator or DataCollatorForSeq2Seq(
@@ -301,8 +302,16 @@ class ActiveDistillationTrainer(Trainer):
         return metrics
 
     def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
-        rows = list(dataset) if isinstance(dataset[0], PoolRow) else read_rows(dataset, "eval_dataset")
-        rows = [row for row in rows if row.reference is not None or not self.args.eval_with_teacher]
+        rows = list(dataset)
+        if not rows or not isinstance(rows[0], PoolRow):
+            rows = read_rows(rows, "eval_dataset", self._formatting_func)
+        if self.args.eval_with_teacher:
+            rows = [row for row in rows if row.reference is not None]
+            if not rows:
+                raise DataError(
+                    "No evaluation row has an answer: `train()` asks the teacher for them at its beginning, and it "
+                    "gave none that can be read. Give `eval_dataset` a column with answers, or look at the journal."
+                )
         require_references(rows)
         with self.open_student() as student:
             explanations = self._runner().explain(student, rows, self.state.global_step, "evaluating")
@@ -326,7 +335,8 @@ class ActiveDistillationTrainer(Trainer):
 
         Returns:
             [`~transformers.trainer_utils.TrainOutput`]. Why the run ended is in `trainer.stop_reason`: `"rounds"`,
-            `"budget"`, `"plateau"`, `"transfer"`, `"terminated"`, or a callback's own word.
+            `"budget"`, `"plateau"`, `"transfer"`, `"terminated"`, `"stopped"` (by `max_steps`, or by a callback that
+            knows nothing of rounds), or a callback's own word.
         """
         checkpoint = resolve_checkpoint(
             self.args.output_path, resume_from_checkpoint, only_model=self.args.save_only_model
@@ -348,6 +358,9 @@ class ActiveDistillationTrainer(Trainer):
             self.restore_rounds(before=self.schedule.position(self.state.global_step)[0])
         if self._termination.requested:
             self.stop_reason = "terminated"
+        elif self.stop_reason is None:
+            finished = self.state.global_step >= self.schedule.total_steps
+            self.stop_reason = "rounds" if finished else "stopped"
         return output
 
     def _answer_evaluation_rows(self) -> None:
@@ -376,8 +389,14 @@ class ActiveDistillationTrainer(Trainer):
 
     def run_settings(self) -> dict[str, Any]:
         """What the run is, without secrets: kept with its rounds and compared on resume."""
-        named = {name: getattr(self.args, name) for name in BINDING_SETTINGS if name != "pool"}
-        return {**named, "num_rounds": self.args.num_rounds, "pool": self.data.pool.fingerprint()}
+        named = {name: getattr(self.args, name) for name in BINDING_SETTINGS if hasattr(self.args, name)}
+        return {
+            **named,
+            "num_rounds": self.args.num_rounds,
+            "pool": self.data.pool.fingerprint(),
+            "seed_rows": self.schedule.seed_rows,
+            "total_train_batch_size": self.schedule.batch_size,
+        }
 
     @contextlib.contextmanager
     def _teacher_at_hand(self) -> Iterator[None]:
@@ -481,6 +500,11 @@ class ActiveDistillationTrainer(Trainer):
             raise BudgetExhaustedError(
                 "The budget does not reach for a single row: raise `max_teacher_tokens` (or calls, or cost), or lower "
                 "`teacher_max_new_tokens`, which every call must be able to pay for. `trainer.plan()` shows figures."
+            )
+        if not record.annotations:
+            raise DataError(
+                "The first round has no row to ask about: a callback took all out of `available_ids`. Leave some, or "
+                "pass annotated rows as `train_dataset`."
             )
         reasons = sorted({annotation.reason or "unknown" for annotation in record.annotations})
         raise TeacherError(
