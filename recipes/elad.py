@@ -44,17 +44,18 @@ import argparse
 import contextlib
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from datasets import disable_progress_bars
 from transformers import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import ModelConfig, TrlParser
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
+from hf_active_distill.asking import spending_lines
 from hf_active_distill.cli.console import QuietProgress, RoundPrinter
+from hf_active_distill.cli.recipe import DATACLASSES, SYNTHETIC, ScriptArguments, make_trainer
 from hf_active_distill.errors import (
     EXIT_BUDGET,
     EXIT_CONFIGURATION,
@@ -62,87 +63,14 @@ from hf_active_distill.errors import (
     EXIT_TERMINATED,
     ActiveDistillError,
     ConfigurationError,
+    DataError,
 )
 from hf_active_distill.reports import plot_learning_curves, read_metrics
-from hf_active_distill.synthetic import get_world, quickstart_student_path
-
-
-SYNTHETIC = "synthetic:"
-
-
-@dataclass
-class EladScriptArguments:
-    """
-    Arguments of this script.
-
-    Args:
-        dataset_name (`str`): Hub id, a folder of `save_to_disk`, a .jsonl, .json, .csv or .parquet file, or
-            `synthetic:WORLD` for problems made by code.
-        dataset_config (`str`, *optional*): Configuration of a Hub data set.
-        dataset_train_split (`str`, *optional*, defaults to `"train"`): The pool.
-        dataset_test_split (`str`, *optional*, defaults to `"test"`): Evaluation rows, `none` for no evaluation.
-        pool_size (`int`, *optional*): Rows of the pool to use, from its start; all by default.
-        eval_size (`int`, *optional*): Evaluation rows to use, from the start; all by default.
-        prompt_column (`str`, *optional*): Column with the question.
-        reference_column (`str`, *optional*): Column with the answer of the evaluation rows.
-        teacher (`str`, *optional*): Address of the teacher, such as a TGI URL. Without one a server is started.
-        teacher_model (`str`, *optional*): Model that the server started here shall serve. Without one it answers the
-            problems made by code.
-        teacher_error_rate (`float`, *optional*, defaults to `0.0`): Share of steps the built-in teacher gets wrong.
-        plan (`bool`, *optional*, defaults to `False`): Print what the run will cost, and stop.
-        compare (`str`, *optional*): Another selection to run with the same seed and budget, drawn beside this one.
-    """
-
-    dataset_name: str = field(
-        default="synthetic:arithmetic_skewed", metadata={"help": "Hub id, path or synthetic:NAME."}
-    )
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
-    dataset_train_split: str = field(default="train", metadata={"help": "The pool."})
-    dataset_test_split: str = field(default="test", metadata={"help": "Evaluation rows, 'none' for no evaluation."})
-    pool_size: int | None = field(default=None, metadata={"help": "Rows of the pool to use."})
-    eval_size: int | None = field(default=None, metadata={"help": "Evaluation rows to use."})
-    prompt_column: str | None = field(default=None, metadata={"help": "Column with the question."})
-    reference_column: str | None = field(default=None, metadata={"help": "Column with the evaluation rows' answer."})
-    teacher: str | None = field(default=None, metadata={"help": "Address of the teacher, such as a TGI URL."})
-    teacher_model: str | None = field(default=None, metadata={"help": "Model to serve as the teacher."})
-    teacher_error_rate: float = field(
-        default=0.0, metadata={"help": "Share of steps the built-in teacher gets wrong."}
-    )
-    plan: bool = field(default=False, metadata={"help": "Print what the run will cost, and stop."})
-    compare: str | None = field(default=None, metadata={"help": "Another selection to run beside this one."})
-
-
-def load_rows(script_args: EladScriptArguments, split: str, size: int | None, seed: int) -> Any:
-    """The rows of a split, as a data set or a list."""
-    name = script_args.dataset_name
-    if name.startswith(SYNTHETIC):
-        problems = get_world(name.removeprefix(SYNTHETIC)).problems(size or 2000, seed, split)
-        is_pool = split == script_args.dataset_train_split
-        # A pool is unlabelled: what the world knows of its answers stays with the teacher.
-        return [{"prompt": row.prompt} | ({} if is_pool else {"reference": row.reference}) for row in problems]
-    from datasets import load_dataset, load_from_disk
-
-    path = Path(name)
-    if path.is_dir() and not any(path.glob("*.parquet")):
-        dataset = load_from_disk(name)[split]
-    elif path.is_file():
-        builder = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
-        if builder is None:
-            raise ConfigurationError(f"{name}: use a .jsonl, .json, .csv or .parquet file.")
-        dataset = load_dataset(builder, data_files={split: name}, split=split)
-    else:
-        dataset = load_dataset(name, script_args.dataset_config, split=split)
-    renamed = {script_args.prompt_column: "prompt", script_args.reference_column: "reference"}
-    for column, target in renamed.items():
-        if column is not None and column != target:
-            if column not in dataset.column_names:
-                raise ConfigurationError(f"{name} has no column {column!r}: it has {', '.join(dataset.column_names)}.")
-            dataset = dataset.rename_column(column, target)
-    return dataset.select(range(min(size, len(dataset)))) if size else dataset
+from hf_active_distill.synthetic import get_world
 
 
 @contextlib.contextmanager
-def teacher_at_hand(script_args: EladScriptArguments, main_process: bool):
+def teacher_at_hand(script_args: ScriptArguments, main_process: bool):
     """The address of the teacher; without one a server is started here and stopped at the end."""
     if script_args.teacher is not None or not main_process or script_args.plan:
         yield script_args.teacher or "http://127.0.0.1:1"
@@ -164,7 +92,7 @@ def teacher_at_hand(script_args: EladScriptArguments, main_process: bool):
 
 
 def share_out_threads() -> None:
-    """Leaves a core to the teacher: two processes that each take every core are many times slower than two that share."""
+    """Leaves a core to the teacher: two processes that each take every core are far slower than two that share."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -172,34 +100,14 @@ def share_out_threads() -> None:
 
 
 def run_arm(
-    script_args: EladScriptArguments,
+    script_args: ScriptArguments,
     training_args: ActiveDistillationConfig,
     model_args: ModelConfig,
     teacher: str,
     label: str = "",
 ) -> ActiveDistillationTrainer:
     """Trains one arm and leaves student, annotations, metrics and card in its `output_dir`."""
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **training_args.options("model_init_kwargs"),
-    }
-    split = script_args.dataset_test_split
-    trainer = ActiveDistillationTrainer(
-        model=model_args.model_name_or_path or str(quickstart_student_path()),
-        args=training_args,
-        pool_dataset=load_rows(
-            script_args, script_args.dataset_train_split, script_args.pool_size, training_args.seed
-        ),
-        eval_dataset=None
-        if split == "none"
-        else load_rows(script_args, split, script_args.eval_size, training_args.seed),
-        teacher=teacher,
-        peft_config=get_peft_config(model_args),
-        quantization_config=get_quantization_config(model_args),
-        callbacks=[RoundPrinter(label)],
-    )
+    trainer = make_trainer(script_args, training_args, model_args, teacher, [RoundPrinter(label)])
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(QuietProgress)
@@ -214,12 +122,15 @@ def run_arm(
     if trainer.is_world_process_zero():
         trainer.annotations_dataset().to_parquet(str(Path(training_args.output_dir) / "annotations.parquet"))
         trainer.create_model_card()
+        with contextlib.suppress(DataError):  # a run that could not be foreseen
+            lines = spending_lines(training_args.output_dir)
+            print("\n  ".join([f"{label} teacher, foreseen and spent:".strip(), *lines]))
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return trainer
 
 
-def main(script_args: EladScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> int:
+def main(script_args: ScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> int:
     """Runs the arm, and the one to compare with, and draws the curve. Returns the exit code."""
     if script_args.dataset_name.startswith(SYNTHETIC):
         get_world(script_args.dataset_name.removeprefix(SYNTHETIC))  # an unknown one is told before a server starts
@@ -261,10 +172,9 @@ def draw(arms: dict[str, ActiveDistillationConfig]) -> None:
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None) -> TrlParser:
-    dataclass_types = (EladScriptArguments, ActiveDistillationConfig, ModelConfig)
     if subparsers is not None:
-        return subparsers.add_parser("elad", help="Run the ELAD recipe", dataclass_types=dataclass_types)
-    return TrlParser(dataclass_types, prog="elad.py")
+        return subparsers.add_parser("elad", help="Run the ELAD recipe", dataclass_types=DATACLASSES)
+    return TrlParser(DATACLASSES, prog="elad.py")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from .forecast import Forecast, Range, forecast
 from .journal import Journal
 from .reader import JournalReader
 from .rows import Call, JournalRow
+from .spending import spending_lines, write_forecast
 
 
 __all__ = [
@@ -20,4 +21,6 @@ __all__ = [
     "Prices",
     "Range",
     "forecast",
+    "spending_lines",
+    "write_forecast",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ..errors import ConfigurationError
 from ..records import Usage
@@ -66,11 +67,22 @@ class Forecast:
             out.append(f"{name.replace('_', ' ')}: {figure}{came_to} ({self.assumptions[name]})")
         return out
 
+    def to_dict(self) -> dict[str, Any]:
+        """The forecast as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Forecast:
+        """The forecast that [`to_dict`] gave."""
+        ranges = {name: Range(**data[name]) for name in ("calls", "prompt_tokens", "completion_tokens", "tokens")}
+        cost = None if data["cost"] is None else Range(**data["cost"])
+        return cls(rows=data["rows"], cost=cost, assumptions=dict(data["assumptions"]), **ranges)
+
 
 def forecast(
     plans: Sequence[Sequence[Sequence[TeacherRequest]]],
     *,
-    rows: int | None = None,
+    rows: int | Sequence[float] | None = None,
     count: Callable[[TeacherRequest], int] | None = None,
     completion_tokens: tuple[float, float] | None = None,
     prices: Prices | None = None,
@@ -82,7 +94,8 @@ def forecast(
     Args:
         plans (`Sequence`): Per row, what [`~annotation.AnnotationMethod.plan`] gives: its requests at the fewest and
             at the most.
-        rows (`int`, *optional*): Rows of the whole run where `plans` is a sample of them.
+        rows (`int` or `Sequence[float]`, *optional*): Rows of the whole run where `plans` is a sample of them, or for
+            each plan the rows that it stands for.
         count (`Callable`, *optional*): Prompt tokens of a request. Without it they lie between a quarter of the UTF-8
             bytes and the bound that the budget reserves.
         completion_tokens (`tuple[float, float]`, *optional*): Fewest and most tokens of an answer, where they are
@@ -94,11 +107,14 @@ def forecast(
         raise ConfigurationError("A forecast needs the planned requests of at least one row.")
     if any(len(plan) != 2 for plan in plans):
         raise ConfigurationError("The plan of a row is two lists of requests: the fewest and the most.")
-    rows = len(plans) if rows is None else rows
-    scale = rows / len(plans)
+    if rows is None or isinstance(rows, int):
+        rows = [(len(plans) if rows is None else rows) / len(plans)] * len(plans)
+    if len(rows) != len(plans):
+        raise ConfigurationError(f"There are {len(plans)} plans: say of as many how many rows each stands for.")
+    total = round(sum(rows))
     prices = prices if prices is not None else budget.prices if budget is not None else None
-    low = _total([plan[0] for plan in plans], scale, count, completion_tokens, most=False)
-    high = _total([plan[1] for plan in plans], scale, count, completion_tokens, most=True)
+    low = _total([plan[0] for plan in plans], rows, count, completion_tokens, most=False)
+    high = _total([plan[1] for plan in plans], rows, count, completion_tokens, most=True)
     cost = None if prices is None else Range(prices.cost(low), prices.cost(high))
     ranges = {
         "calls": Range(low.calls, high.calls),
@@ -106,34 +122,33 @@ def forecast(
         "completion_tokens": Range(low.completion_tokens, high.completion_tokens),
         "tokens": Range(low.total_tokens, high.total_tokens),
     }
-    assumptions = _assumptions(plans, rows, count is not None, completion_tokens, prices)
+    assumptions = _assumptions(plans, total, count is not None, completion_tokens, prices)
     if budget is not None:
         cost = _apply_caps(ranges, cost, budget, assumptions)
-    return Forecast(rows, cost=cost, assumptions=assumptions, **ranges)
+    return Forecast(total, cost=cost, assumptions=assumptions, **ranges)
 
 
 def _total(
-    rows: Sequence[Sequence[TeacherRequest]],
-    scale: float,
+    plans: Sequence[Sequence[TeacherRequest]],
+    weights: Sequence[float],
     count: Callable[[TeacherRequest], int] | None,
     completion_tokens: tuple[float, float] | None,
     *,
     most: bool,
 ) -> Usage:
-    calls = prompt = 0
-    completion = 0.0
-    for requests in rows:
+    calls = prompt = completion = 0.0
+    for requests, weight in zip(plans, weights, strict=True):
         for request in requests:
-            calls += 1
+            calls += weight
             if count is not None:
-                prompt += count(request)
+                prompt += weight * count(request)
             else:
-                prompt += byte_bound(request) if most else _few_tokens(request)
+                prompt += weight * (byte_bound(request) if most else _few_tokens(request))
             if completion_tokens is not None:
-                completion += min(completion_tokens[most], request.params.max_new_tokens)
+                completion += weight * min(completion_tokens[most], request.params.max_new_tokens)
             else:
-                completion += request.params.max_new_tokens if most else 1
-    return Usage(round(calls * scale), round(prompt * scale), round(completion * scale))
+                completion += weight * (request.params.max_new_tokens if most else 1)
+    return Usage(round(calls), round(prompt), round(completion))
 
 
 def _few_tokens(request: TeacherRequest) -> int:

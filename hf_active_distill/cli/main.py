@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, ActiveDistillError
 
 
-COMMANDS = ("journal", "revisions", "serve")
+COMMANDS = ("journal", "plan", "revisions", "serve")
 
 
 def load_command(name: str) -> ModuleType:
@@ -36,11 +36,22 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     return parser
 
 
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """
+    The parsed command line. A subcommand whose parser sets `takes_further_options` gets the words that are not its own
+    in `further_options`; elsewhere they are refused.
+    """
+    called = [name for name in COMMANDS if list(words[:1]) == [name]]
+    parser = build_parser(called or COMMANDS)
+    args, args.further_options = parser.parse_known_args(words)
+    if args.further_options and not getattr(args, "takes_further_options", False):
+        parser.error(f"unrecognized arguments: {' '.join(args.further_options)}")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and gives the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    called = [name for name in COMMANDS if words[:1] == [name]]
-    args = build_parser(called or COMMANDS).parse_args(words)
+    args = parse(sys.argv[1:] if argv is None else argv)
     try:
         return load_command(args.command).run(args) or 0
     except ActiveDistillError as error:

@@ -34,7 +34,7 @@ def open_dispatcher(
     if isinstance(teacher, str):
         options |= {"token": token} if token is not None else {}
         options |= {"client": args.teacher_client} if args.teacher_client != "hub" else {}
-    path = Path(args.journal_path) if args.journal_path else args.output_path / "journal.sqlite"
+    path, run = journal_and_run(args)
     path.parent.mkdir(parents=True, exist_ok=True)
     dispatcher = Dispatcher(
         load_teacher(teacher, **options),
@@ -43,7 +43,7 @@ def open_dispatcher(
         max_concurrency=args.teacher_concurrency,
         max_retries=args.teacher_max_retries,
         request_timeout=args.teacher_timeout,
-        run=args.output_path.name if args.journal_path else RUN,
+        run=run,
     )
     try:
         dispatcher.run_all([], _nothing)  # asks for the server's facts
@@ -55,6 +55,13 @@ def open_dispatcher(
 
 async def _nothing(item: object) -> None:
     """There are no items."""
+
+
+def journal_and_run(args: ActiveDistillationConfig) -> tuple[Path, str]:
+    """The journal's file, and the name under which the run's calls stand in it."""
+    if args.journal_path:
+        return Path(args.journal_path), args.output_path.name
+    return args.output_path / "journal.sqlite", RUN
 
 
 def make_budget(args: ActiveDistillationConfig) -> Budget:

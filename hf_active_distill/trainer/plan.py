@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,27 +58,33 @@ class Plan:
 
 def make_plan(trainer: ActiveDistillationTrainer) -> Plan:
     """Times the student on a few rows, and plans the teacher's calls on what it wrote for them."""
-    args, schedule = trainer.args, trainer.schedule
+    schedule = trainer.schedule
     rows = list(trainer.data.pool.rows.values())[:PROBE_ROWS]
     explanations, seconds_per_row, seconds_per_step = _probe_student(trainer, rows)
     items = [AnnotationItem(row, explanation) for row, explanation in zip(rows, explanations, strict=True)]
-    asked = schedule.planned_rows(schedule.num_rounds - 1) - schedule.seed_rows
-    plans = [trainer.method.plan(item) for item in items]
     evaluated = sum(len(part) for part in trainer.data.eval_parts.values())
-    if args.eval_with_teacher:
-        comparison = get_annotation("cot", trainer.task, trainer.annotation_settings)
-        plans += [comparison.plan(item) for item in items]
-        asked += evaluated
     rounds = _rounds(trainer)
     scored = sum(row["candidates"] for row in rounds) if trainer.strategy.requests() else 0
     student_rows = scored + evaluated * (schedule.num_rounds + 1)
     hours = (student_rows * seconds_per_row + schedule.total_steps * seconds_per_step) / 3600
     return Plan(
         rounds=rounds,
-        teacher=forecast(plans, rows=asked, budget=make_budget(args)),
+        teacher=teacher_forecast(trainer, items),
         student_hours=Range(round(hours * 0.5, 4), round(hours * 2, 4)),
         prompts=_prompts(trainer, items[0], trainer.method),
     )
+
+
+def teacher_forecast(trainer: ActiveDistillationTrainer, items: Sequence[AnnotationItem]) -> Forecast:
+    """What the teacher will be asked in the whole run, planned on some of its rows."""
+    asked = trainer.schedule.planned_rows(trainer.schedule.num_rounds - 1) - trainer.schedule.seed_rows
+    plans = [trainer.method.plan(item) for item in items]
+    rows = [asked / len(items)] * len(items)
+    if trainer.unanswered_eval_rows:
+        comparison = get_annotation("cot", trainer.task, trainer.annotation_settings)
+        plans += [comparison.plan(item) for item in items]
+        rows += [trainer.unanswered_eval_rows / len(items)] * len(items)
+    return forecast(plans, rows=rows, budget=make_budget(trainer.args))
 
 
 def _rounds(trainer: ActiveDistillationTrainer) -> list[dict[str, int]]:

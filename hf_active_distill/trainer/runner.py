@@ -41,6 +41,7 @@ class RoundRunner:
         open_student (`Callable`): Gives a context in which the student can be asked.
         dispatcher (`Dispatcher` or `None`): The main process's way to the teacher, `None` on the others.
         before_chunk (`Callable`): Called before every chunk of rows; what it raises ends the round on all processes.
+        before_asking (`Callable`): Called on the main process with the rows that the teacher is about to be asked.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RoundRunner:
         open_student: Callable[[], AbstractContextManager[Student]],
         dispatcher: Dispatcher | None,
         before_chunk: Callable[[], None],
+        before_asking: Callable[[Sequence[AnnotationItem]], None],
     ):
         self.args = args
         self.accelerator = accelerator
@@ -60,6 +62,7 @@ class RoundRunner:
         self.open_student = open_student
         self.dispatcher = dispatcher
         self.before_chunk = before_chunk
+        self.before_asking = before_asking
 
     def run(
         self, round_index: int, global_step: int, available: list[str], selector: SelectionCallback
@@ -98,6 +101,7 @@ class RoundRunner:
         dispatcher = self.dispatcher
         if dispatcher is None:
             raise RuntimeError("Only the main process talks to the teacher.")
+        self.before_asking(items)
         progress = False if self.args.disable_tqdm else None
         return annotate_rows(dispatcher, self.method, items, progress=progress)
 

@@ -71,3 +71,11 @@ def test_a_run_ends_within_its_forecast():
 def test_plans_are_checked(plans):
     with pytest.raises(ConfigurationError):
         forecast(plans)
+
+
+def test_each_plan_may_stand_for_rows_of_its_own():
+    made = forecast([[FEW, MANY], [FEW, FEW]], rows=[90, 10], count=lambda request: 12)
+    assert made.rows == 100 and made.calls == Range(100, 190)
+    assert made.prompt_tokens == Range(1200, 12 * 190)
+    with pytest.raises(ConfigurationError, match="2 plans"):
+        forecast([[FEW, MANY], [FEW, FEW]], rows=[90])

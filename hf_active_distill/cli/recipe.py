@@ -1,0 +1,124 @@
+"""What the recipes and `hf-active-distill plan` share: which rows, which student, which teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from ..errors import ConfigurationError
+from ..synthetic import get_world, quickstart_student_path
+from ..trainer import ActiveDistillationConfig, ActiveDistillationTrainer
+
+
+SYNTHETIC = "synthetic:"
+
+
+@dataclass
+class ScriptArguments:
+    """
+    What the recipes and `hf-active-distill plan` are told beside the configuration: which rows, which teacher.
+
+    Args:
+        dataset_name (`str`): Hub id, a folder of `save_to_disk`, a .jsonl, .json, .csv or .parquet file, or
+            `synthetic:WORLD` for problems made by code.
+        dataset_config (`str`, *optional*): Configuration of a Hub data set.
+        dataset_train_split (`str`, *optional*, defaults to `"train"`): The pool.
+        dataset_test_split (`str`, *optional*, defaults to `"test"`): Evaluation rows, `none` for no evaluation.
+        pool_size (`int`, *optional*): Rows of the pool to use, from its start; all by default.
+        eval_size (`int`, *optional*): Evaluation rows to use, from the start; all by default.
+        prompt_column (`str`, *optional*): Column with the question.
+        reference_column (`str`, *optional*): Column with the answer of the evaluation rows.
+        teacher (`str`, *optional*): Address of the teacher, such as a TGI URL. Without one a server is started.
+        teacher_model (`str`, *optional*): Model that the server started here shall serve. Without one it answers the
+            problems made by code.
+        teacher_error_rate (`float`, *optional*, defaults to `0.0`): Share of steps the built-in teacher gets wrong.
+        plan (`bool`, *optional*, defaults to `False`): Print what the run will cost, and stop.
+        compare (`str`, *optional*): Another selection to run with the same seed and budget, drawn beside this one.
+    """
+
+    dataset_name: str = field(
+        default="synthetic:arithmetic_skewed", metadata={"help": "Hub id, path or synthetic:NAME."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
+    dataset_train_split: str = field(default="train", metadata={"help": "The pool."})
+    dataset_test_split: str = field(default="test", metadata={"help": "Evaluation rows, 'none' for no evaluation."})
+    pool_size: int | None = field(default=None, metadata={"help": "Rows of the pool to use."})
+    eval_size: int | None = field(default=None, metadata={"help": "Evaluation rows to use."})
+    prompt_column: str | None = field(default=None, metadata={"help": "Column with the question."})
+    reference_column: str | None = field(default=None, metadata={"help": "Column with the evaluation rows' answer."})
+    teacher: str | None = field(default=None, metadata={"help": "Address of the teacher, such as a TGI URL."})
+    teacher_model: str | None = field(default=None, metadata={"help": "Model to serve as the teacher."})
+    teacher_error_rate: float = field(
+        default=0.0, metadata={"help": "Share of steps the built-in teacher gets wrong."}
+    )
+    plan: bool = field(default=False, metadata={"help": "Print what the run will cost, and stop."})
+    compare: str | None = field(default=None, metadata={"help": "Another selection to run beside this one."})
+
+
+def load_rows(script_args: ScriptArguments, split: str, size: int | None, seed: int) -> Any:
+    """The rows of a split, as a data set or a list."""
+    name = script_args.dataset_name
+    if name.startswith(SYNTHETIC):
+        problems = get_world(name.removeprefix(SYNTHETIC)).problems(size or 2000, seed, split)
+        is_pool = split == script_args.dataset_train_split
+        # A pool is unlabelled: what the world knows of its answers stays with the teacher.
+        return [{"prompt": row.prompt} | ({} if is_pool else {"reference": row.reference}) for row in problems]
+    from datasets import load_dataset, load_from_disk
+
+    path = Path(name)
+    if path.is_dir() and not any(path.glob("*.parquet")):
+        dataset = load_from_disk(name)[split]
+    elif path.is_file():
+        builder = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
+        if builder is None:
+            raise ConfigurationError(f"{name}: use a .jsonl, .json, .csv or .parquet file.")
+        dataset = load_dataset(builder, data_files={split: name}, split=split)
+    else:
+        dataset = load_dataset(name, script_args.dataset_config, split=split)
+    renamed = {script_args.prompt_column: "prompt", script_args.reference_column: "reference"}
+    for column, target in renamed.items():
+        if column is not None and column != target:
+            if column not in dataset.column_names:
+                raise ConfigurationError(f"{name} has no column {column!r}: it has {', '.join(dataset.column_names)}.")
+            dataset = dataset.rename_column(column, target)
+    return dataset.select(range(min(size, len(dataset)))) if size else dataset
+
+
+# What a recipe's command line and YAML file are made of.
+DATACLASSES = (ScriptArguments, ActiveDistillationConfig, ModelConfig)
+
+
+def make_trainer(
+    script_args: ScriptArguments,
+    training_args: ActiveDistillationConfig,
+    model_args: ModelConfig,
+    teacher: str | None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> ActiveDistillationTrainer:
+    """The trainer that a recipe's arguments describe; without a model they mean the built-in student."""
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **training_args.options("model_init_kwargs"),
+    }
+    split = script_args.dataset_test_split
+    return ActiveDistillationTrainer(
+        model=model_args.model_name_or_path or str(quickstart_student_path()),
+        args=training_args,
+        pool_dataset=load_rows(
+            script_args, script_args.dataset_train_split, script_args.pool_size, training_args.seed
+        ),
+        eval_dataset=None
+        if split == "none"
+        else load_rows(script_args, split, script_args.eval_size, training_args.seed),
+        teacher=teacher,
+        peft_config=get_peft_config(model_args),
+        quantization_config=get_quantization_config(model_args),
+        callbacks=list(callbacks),
+    )
