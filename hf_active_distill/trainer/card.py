@@ -27,7 +27,7 @@ round the student found the rows it understood least, and a teacher was asked ab
 | Teacher | {{ teacher }} |
 | Selection | `{{ selection }}` |
 | Annotation | `{{ annotation }}` |
-| Rounds | {{ rounds|length }} of {{ num_rounds }} planned (ended by: {{ stop_reason }}) |
+| Rounds | {{ finished }} of {{ num_rounds }} planned (ended by: {{ stop_reason }}) |
 | Annotated rows | {{ annotated }} |
 | Teacher tokens | {{ tokens }} in {{ calls }} calls |
 
@@ -105,6 +105,7 @@ def write_model_card(
         selection=args.selection,
         annotation=trainer.method.name,
         rounds=[_row(figures) for figures in history],
+        finished=sum(figures["round"] >= 0 for figures in history),  # the first may be the student as it came
         num_rounds=args.num_rounds,
         stop_reason=trainer.stop_reason or "unknown",
         annotated=totals.get("total_annotated", 0),
