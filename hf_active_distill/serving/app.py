@@ -19,6 +19,7 @@ from .backend import Backend, ServedReply, ServingParams, TokenListener
 from .calls import ChatCall, CompletionCall, GenerateCall, read_chat, read_completion, read_generate
 from .fields import parse_json, shape_error
 from .http_errors import ApiError, PlainError, as_api_error, invalid
+from .openapi import openapi_description
 from .service import Ask, Service
 from .validation import ServerOptions
 
@@ -47,6 +48,7 @@ def build_app(backend: Backend, options: ServerOptions | None = None) -> Starlet
             Route("/info", routes.info),
             Route("/v1/models", routes.models),
             Route("/metrics", routes.metrics),
+            Route("/openapi.json", routes.openapi),
             Route("/", routes.guarded(routes.compat), methods=["POST"]),
             Route("/generate", routes.guarded(routes.generate), methods=["POST"]),
             Route("/generate_stream", routes.guarded(routes.generate_stream), methods=["POST"]),
@@ -107,6 +109,9 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         return PlainTextResponse(self._service.metrics.render(self._service.running))
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi_description())
 
     async def compat(self, data: Any) -> Response:
         call = read_generate(data)
