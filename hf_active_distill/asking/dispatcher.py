@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..errors import BudgetExhaustedError, ConfigurationError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
+from ..teachers.probe import describe
 from .budget import Budget
 from .caller import Caller
 from .gate import Gate
@@ -343,6 +344,7 @@ class Dispatcher:
 
     async def _probe(self) -> None:
         self.info = await self._caller.probe(self._wait_for_teacher)
+        logger.info("Teacher: %s", describe(self.info))
         if self.info.max_concurrency is not None:
             self._gate.limit.cap(self.info.max_concurrency)
 

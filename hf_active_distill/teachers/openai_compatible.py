@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Collection
@@ -17,7 +18,7 @@ from ..errors import (
 from .base import GenerationParams, TeacherInfo, TeacherReply, TeacherRequest
 from .grammars import openai_grammar
 from .http_door import HTTPDoor
-from .probe import read_openai_models
+from .probe import read_openai_models, read_telling_page, telling_page
 from .replies import read_chat, read_completion
 from .token_counts import TokenCounts
 from .transport import chat_url
@@ -26,6 +27,8 @@ from .transport import chat_url
 logger = logging.getLogger(__name__)
 
 _MAX_STOP_SEQUENCES = 4
+# What a page tells that no run needs may not keep one waiting.
+_PAGE_SECONDS = 10.0
 
 
 class OpenAITeacher(HTTPDoor):
@@ -75,7 +78,18 @@ class OpenAITeacher(HTTPDoor):
             raise self._not_this_kind(f"does not serve {self.model!r}. It serves: {', '.join(names[:20])}.")
         if info is None:
             raise self._not_this_kind("answers /v1/models, but lists no model: load one there, or check the URL.")
-        return info
+        return await self._look_closer(info)
+
+    async def _look_closer(self, info: TeacherInfo) -> TeacherInfo:
+        """What another GET tells of the server, which costs nothing; most have no such page, which is no error."""
+        page = telling_page(info)
+        if page is None:
+            return info
+        try:
+            async with asyncio.timeout(_PAGE_SECONDS):
+                return read_telling_page(info, await self.wire.get_json(page))
+        except (TeacherError, TimeoutError):
+            return info
 
     async def ask(self, request: TeacherRequest) -> TeacherReply:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .base import TeacherInfo
@@ -65,6 +66,29 @@ def _known(owner: str | None) -> dict[str, Any]:
     if owner in ("sglang", "llamacpp"):
         return {"supports_logprobs": True, "supports_grammar": True, "supports_seed": True}
     return {}
+
+
+def telling_page(info: TeacherInfo) -> str | None:
+    """The page, if any, whose GET tells more of an OpenAI-compatible server than its model list does."""
+    return {"vllm": None, "sglang": None, "llamacpp": "/props"}.get(info.server or "", "/openapi.json")
+
+
+def read_telling_page(info: TeacherInfo, payload: Any) -> TeacherInfo:
+    """The facts with what [`telling_page`] answered; as they were where it says nothing that is known."""
+    if not isinstance(payload, Mapping):
+        return info
+    if info.server == "llamacpp":
+        settings = payload.get("default_generation_settings")
+        # The model list tells the length the model was trained with, this one what the server was started with.
+        length = _count(settings.get("n_ctx")) if isinstance(settings, Mapping) else None
+        return replace(info, max_total_tokens=length or info.max_total_tokens)
+    paths, about = payload.get("paths"), payload.get("info")
+    if isinstance(paths, Mapping) and "/load_model" in paths and "/v1/chat/completions" in paths:
+        # It takes these fields, warns in its own log, and answers without them.
+        return replace(info, server="transformers serve", supports_logprobs=False, supports_grammar=False)
+    if isinstance(about, Mapping) and "llama.cpp" in str(about.get("title")):
+        return replace(info, server="llama-cpp-python", supports_logprobs=True)
+    return info
 
 
 def describe(info: TeacherInfo) -> str:

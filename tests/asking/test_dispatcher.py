@@ -34,6 +34,15 @@ def test_no_items_ask_for_the_facts_alone():
     assert desk.info == TeacherInfo("m", "r", max_concurrency=3)
 
 
+def test_the_teacher_is_described_once_a_run_in_one_line(caplog):
+    caplog.set_level(logging.INFO, logger="hf_active_distill")
+    desk = dispatcher(ScriptedTeacher(info=TeacherInfo("m", "r", supports_logprobs=False)))
+    for _ in range(3):
+        ask_all(desk, texts(2))
+    lines = [message for message in caplog.messages if message.startswith("Teacher: m@r")]
+    assert len(lines) == 1 and "estimated from samples" in lines[0] and "\n" not in lines[0]
+
+
 def test_what_the_server_takes_caps_the_concurrency():
     teacher = ScriptedTeacher(info=TeacherInfo("m", max_concurrency=2))
     ask_all(dispatcher(teacher, max_concurrency=16), texts(10))

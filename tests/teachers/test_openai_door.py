@@ -231,3 +231,37 @@ def test_an_inference_provider_that_does_not_exist(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(TeacherRequestError, match="nobody.*Check provider"):
         ask(HFInferenceTeacher("nobody/owner/model", token="hf_abcdefghij"), chat())
+
+
+TRANSFORMERS_SERVE = {"info": {"title": "FastAPI"}, "paths": {"/v1/chat/completions": {}, "/load_model": {}}}
+
+
+@pytest.mark.parametrize(
+    ("owner", "page", "answer", "known"),
+    [
+        ("org", "/openapi.json", TRANSFORMERS_SERVE, {"server": "transformers serve", "supports_logprobs": False}),
+        ("me", "/openapi.json", {"info": {"title": "llama.cpp Python API"}}, {"supports_logprobs": True}),
+        ("llamacpp", "/props", {"default_generation_settings": {"n_ctx": 512}}, {"max_total_tokens": 512}),
+        ("org", "/openapi.json", {"info": {}, "paths": {"/other": {}}}, {"server": "org", "supports_logprobs": None}),
+        ("org", "/openapi.json", [1, 2], {"server": "org", "max_total_tokens": 2048}),
+        ("org", "/openapi.json", "<html>not here</html>", {"server": "org"}),
+    ],
+)
+def test_what_get_routes_tell_of_a_server_is_found_out_at_no_cost(owner, page, answer, known):
+    with FaultServer({**openai_routes(owned_by=owner), page: Answer(answer)}) as server:
+        info = info_of(OpenAITeacher(server.url))
+    assert {name: getattr(info, name) for name in known} == known
+    assert [(seen.method, seen.path) for seen in server.requests] == [("GET", "/v1/models"), ("GET", page)]
+
+
+def test_a_server_without_such_a_page_is_a_teacher_all_the_same():
+    with FaultServer(openai_routes(owned_by="org")) as server:
+        info = info_of(OpenAITeacher(server.url))
+    assert info.model == "served/model" and "unknown until asked: logprobs, grammar" in describe(info)
+
+
+def test_transformers_serve_is_described_with_what_it_lacks():
+    with FaultServer({**openai_routes(owned_by="org"), "/openapi.json": Answer(TRANSFORMERS_SERVE)}) as server:
+        line = describe(info_of(OpenAITeacher(server.url)))
+    assert "no logprobs: label confidence will be estimated from samples" in line
+    assert "no grammar" in line and "\n" not in line
