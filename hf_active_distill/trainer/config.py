@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from ..errors import ConfigurationError
 
@@ -160,6 +161,7 @@ class ActiveDistillationConfig(TrainingArguments):
     > - `logging_steps`: Defaults to `10` instead of `500`.
     > - `save_strategy`, `eval_strategy`: Default to `"epoch"`, which means *every round* here.
     > - `eval_on_start`: Defaults to `True`: the learning curve starts before the first teacher call.
+    > - `hub_strategy`: Defaults to `"end"`, and nothing else is taken: a push uploads the student and its card only.
     > - `bf16`: Defaults to whatever the accelerator supports; off on a CPU.
     """
 
@@ -178,6 +180,7 @@ class ActiveDistillationConfig(TrainingArguments):
     eval_on_start: bool = field(
         default=True, metadata={"help": "Whether to evaluate before the first round, so that the curve has a start."}
     )
+    hub_strategy: str = field(default="end", metadata={"help": "When to push with push_to_hub: 'end' only."})
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Whether to use bfloat16. If not set, what the accelerator supports."}
     )
@@ -325,7 +328,9 @@ class ActiveDistillationConfig(TrainingArguments):
         if self.num_train_epochs <= 0:
             raise ConfigurationError("`num_train_epochs` is the number of passes in each round and must be over 0.")
         if self.plateau_patience is not None and self.plateau_patience < 1:
-            raise ConfigurationError("`plateau_patience` is a number of rounds, at least 1; leave it out to never stop.")
+            raise ConfigurationError(
+                "`plateau_patience` is a number of rounds, at least 1; leave it out to never stop."
+            )
         if not 0.0 <= self.random_share <= 1.0:
             raise ConfigurationError(f"`random_share` is a share between 0 and 1, got {self.random_share}.")
         if self.round_start not in ("continue", "restart"):
@@ -361,6 +366,12 @@ class ActiveDistillationConfig(TrainingArguments):
             raise ConfigurationError(
                 "`metric_for_best_model='loss'` is not measured here, evaluations compare answers: leave it out for "
                 "'accuracy', or name one of 'accuracy', 'answered', or a metric of your own `compute_metrics`."
+            )
+        if self.push_to_hub and self.hub_strategy != "end":
+            strategy = HubStrategy(self.hub_strategy).value
+            raise ConfigurationError(
+                f"`hub_strategy='{strategy}'` would upload all of `output_dir`, journal and pickled files included: use "
+                "'end', which uploads the student and its card when the run is over."
             )
         if self.dataloader_persistent_workers:
             raise ConfigurationError(
