@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .errors import EmptyPoolError
 from .records import PoolRow, Prompt
@@ -35,6 +35,7 @@ class Pool:
     Attributes:
         duplicates (`int`): Rows dropped because their prompt or id stood in the pool already.
         excluded (`int`): Rows dropped because they stand in `exclude`.
+        too_long (`int`): Rows dropped by [`keep`].
 
     Raises:
         [`~errors.EmptyPoolError`]: When no row is left.
@@ -47,7 +48,7 @@ class Pool:
         self.rows: dict[str, PoolRow] = {}
         self.annotated: set[str] = set()
         self.failures: Counter[str] = Counter()
-        self.duplicates = self.excluded = 0
+        self.duplicates = self.excluded = self.too_long = 0
         seen: set[str] = set()
         barred = {prompt_key(row.prompt) for row in exclude}
         for row in rows:
@@ -70,6 +71,24 @@ class Pool:
         if not self.rows:
             raise EmptyPoolError(
                 f"All {len(rows)} pool rows stand in the evaluation or seed data: give the pool other rows."
+            )
+
+    def keep(self, fits: Callable[[PoolRow], bool]) -> None:
+        """Drops the rows whose prompts are too long for the student: one of them would end a run in some round."""
+        long = [row_id for row_id, row in self.rows.items() if not fits(row)]
+        if len(long) == len(self.rows):
+            raise EmptyPoolError(
+                f"The prompts of all {len(long)} pool rows leave no room for an answer: raise `max_length`, use fewer "
+                "few-shot examples, or a student with more positions."
+            )
+        self.too_long = len(long)
+        for row_id in long:
+            del self.rows[row_id]
+        if long:
+            logger.warning(
+                "%d pool rows have prompts that leave no room for an answer within `max_length` and the student's "
+                "positions, and were dropped.",
+                len(long),
             )
 
     def available(self) -> list[str]:

@@ -10,6 +10,10 @@ from ..errors import DataError
 from ..records import Messages, Prompt
 
 
+#: No tokenizer puts more tokens of its own around a text.
+_MARKS = 8
+
+
 @dataclass(frozen=True)
 class Written:
     """
@@ -70,6 +74,11 @@ class Codec:
         ids = list(self.tokenizer(prompt)["input_ids"])
         # Some tokenizers close every text; a prompt is open-ended.
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def is_shorter(self, prompt: Prompt, limit: int) -> bool:
+        """Whether a prompt has fewer than `limit` tokens. Most are told by their bytes: a token has at least one."""
+        text = prompt if isinstance(prompt, str) else self.render_prompt(prompt)
+        return len(text.encode()) + _MARKS < limit or len(self.encode_prompt(prompt)) < limit
 
     def render_prompt(self, messages: Messages) -> str:
         """A conversation through the chat template, ready for the assistant's turn."""

@@ -215,6 +215,13 @@ class Student:
                 )
         return room
 
+    def has_room(self, row: PoolRow) -> bool:
+        """Whether a row's prompt leaves room for an explanation, and for something to learn within `max_length`."""
+        positions = position_limit(self.model)
+        limits = [None if positions is None else positions - RESERVED_POSITIONS, self.codec.max_length]
+        limit = min((limit for limit in limits if limit is not None), default=None)
+        return limit is None or self.codec.is_shorter(self.task.student_prompt(row), limit)
+
     def read(self, prompt: list[int], generated: Generated) -> Written:
         """What was generated, as text."""
         if not self.drop_thinking:

@@ -68,7 +68,7 @@ def _column(
     else:
         wanted = f"no column {name!r}"
     found = ", ".join(sorted(map(str, example))) or "no columns at all"
-    raise DataError(f"The data set has {wanted}. It has: {found}. Name the right one with {option}.")
+    raise DataError(f"The data set has {wanted}. It has: {found}. Name the right one with {option}, or rename it.")
 
 
 def _prompt(value: Any, column: str) -> Prompt:

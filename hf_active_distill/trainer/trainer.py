@@ -21,7 +21,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..annotation import AnnotationItem, AnnotationMethod, AnnotationSettings, get_annotation
 from ..annotation.run import annotate_rows
-from ..asking import Dispatcher, write_forecast
+from ..asking import Dispatcher
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError, TerminatedError
 from ..evaluation import explanation_metrics, require_references
 from ..records import Annotation, Explanation, PoolRow
@@ -42,9 +42,9 @@ from .callbacks import (
 from .card import write_model_card
 from .checkpoint import read_state, resolve_checkpoint, write_state
 from .config import ActiveDistillationConfig
-from .desk import journal_and_run, open_dispatcher
+from .desk import open_dispatcher
 from .distributed import on_main_process, raised_everywhere, whole_model
-from .plan import Plan, make_plan, teacher_forecast
+from .plan import Plan, make_plan
 from .runner import RoundRunner
 from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_lambda
 from .setup import FormattingFunc, RunData, load_processing_class, load_student, read_rows
@@ -163,10 +163,6 @@ class ActiveDistillationTrainer(Trainer):
         self.data = RunData.read(args, self.task, pool_dataset, train_dataset, eval_dataset, formatting_func)
         if not self.data.eval_parts:
             args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
-        # Counted before `eval_with_teacher` has them answered.
-        self.unanswered_eval_rows = sum(
-            row.reference is None for part in self.data.eval_parts.values() for row in part
-        )
         self.strategy = self._make_strategy(args, selection)
         self.annotation_settings = _annotation_settings(args)
         self.method = annotation or get_annotation(
@@ -202,6 +198,7 @@ class ActiveDistillationTrainer(Trainer):
         )
         if hasattr(self.model, "add_model_tags"):
             self.model.add_model_tags(self._tag_names)
+        self.data.pool.keep(self._student(self.accelerator.unwrap_model(self.model)).has_room)
         self.book = RoundBook(RoundStore(args.output_path), self.data.pool, self.accelerator)
         self.first_weights = FirstWeights(args.output_path / "first_weights.safetensors")
         self.schedule = RoundSchedule(
@@ -490,18 +487,7 @@ class ActiveDistillationTrainer(Trainer):
             self.open_student,
             self._dispatcher,
             self._termination.check,
-            self._foresee,
         )
-
-    def _foresee(self, items: Sequence[AnnotationItem]) -> None:
-        """Keeps the forecast of the run, made on the rows of its first round, to compare it with what was spent."""
-        if not items or items[0].round > 0:
-            return
-        journal, run = journal_and_run(self.args)
-        try:
-            write_forecast(self.args.output_path, teacher_forecast(self, items), journal=journal, run=run)
-        except Exception as error:  # of a method that plans nothing, say: no reason to end a run
-            logger.warning("There is no forecast of what the teacher will be asked: %r", error)
 
     def _adopt(self, record: RoundRecord) -> None:
         self.book.adopt(record)
@@ -586,15 +572,27 @@ class ActiveDistillationTrainer(Trainer):
     def _tokenise(self, annotations: Sequence[Annotation]) -> list[dict[str, list[int]]]:
         student = self._student(self.accelerator.unwrap_model(self.model))
         rows = []
+        cut_before = student.truncated_rows
         for annotation in annotations:
             thinking = annotation.thinking if self.args.keep_thinking else None
             encoded = student.encode_training(annotation.prompt, annotation.completion or "", thinking)
             ids = encoded["input_ids"]
+            if not any(encoded["completion_mask"]):
+                continue  # the prompt of a seed row alone is longer than `max_length`
             labels = [
                 token if learnt or not self.args.completion_only_loss else -100
                 for token, learnt in zip(ids, encoded["completion_mask"], strict=True)
             ]
             rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+        if student.truncated_rows > cut_before:
+            logger.warning(
+                "%d of %d new training rows are longer than `max_length` (%d) and lose their end; of %d nothing is "
+                "left to learn, and they are skipped. Raise `max_length`, or lower `teacher_max_new_tokens`.",
+                student.truncated_rows - cut_before,
+                len(annotations),
+                self.args.max_length,
+                len(annotations) - len(rows),
+            )
         return rows
 
     # ------------------------------------------------------------------ what a user asks for

@@ -14,7 +14,9 @@ from hf_active_distill.errors import DataError
 def seeded(tmp_path, seeds, pool, **settings):
     return ActiveDistillationTrainer(
         model=tiny_model(),
-        args=ActiveDistillationConfig(output_dir=str(tmp_path), samples_per_round=4, num_rounds=2, use_cpu=True, **settings),
+        args=ActiveDistillationConfig(
+            output_dir=str(tmp_path), samples_per_round=4, num_rounds=2, use_cpu=True, **settings
+        ),
         pool_dataset=pool,
         train_dataset=seeds,
         teacher=lambda messages, params: rule(messages),

@@ -153,9 +153,8 @@ def test_an_evaluation_set_without_answers(tmp_path):
 
 def test_conversations_without_a_chat_template(tmp_path):
     pool = [{"messages": [{"role": "user", "content": "How much is 1 and 2?"}]}] * 2
-    trainer = make(tmp_path, pool=pool, eval_dataset=None)
     with pytest.raises(DataError, match="chat_template_path"):
-        trainer.train()
+        make(tmp_path, pool=pool, eval_dataset=None)
 
 
 def test_a_model_that_writes_nothing(tmp_path):
