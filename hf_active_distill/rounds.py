@@ -57,6 +57,7 @@ class RoundRecord(Record):
         scores (`dict[str, float]`): Score of every candidate.
         annotations (`list[Annotation]`): One a row that was asked about, failed ones included.
         unfinished_ids (`list[str]`): Chosen rows that the budget did not reach. They return to the pool.
+        unfinished_usage ([`~records.Usage`]): What their dialogues had cost when the budget ended.
         stop_reason (`str` or `None`): `"budget"` where the budget ended in this round.
         available (`int`): Rows in the pool before the round.
         seconds (`dict[str, float]`): Wall-clock time of scoring and asking.
@@ -70,6 +71,7 @@ class RoundRecord(Record):
     scores: dict[str, float] = field(default_factory=dict)
     annotations: list[Annotation] = field(default_factory=list)
     unfinished_ids: list[str] = field(default_factory=list)
+    unfinished_usage: Usage = field(default_factory=Usage)
     stop_reason: str | None = None
     available: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -81,8 +83,8 @@ class RoundRecord(Record):
 
     @property
     def usage(self) -> Usage:
-        """What the round's annotations cost, failed ones included."""
-        return sum((annotation.usage for annotation in self.annotations), Usage())
+        """What the round cost, failed and unfinished rows included."""
+        return sum((annotation.usage for annotation in self.annotations), self.unfinished_usage)
 
     def figures(self) -> dict[str, Any]:
         """The round in numbers: what is logged, and what the tables and curves are drawn from."""
@@ -215,6 +217,9 @@ class RoundStore:
                     "(`resume_from_checkpoint=True`), choose another `output_dir`, or replace it with "
                     "`overwrite_rounds=True`; the journal is kept, so no answer is paid for twice."
                 )
+            # Checkpoints first: one of the old run beside rounds of the new one would be resumed as the new run's.
+            for checkpoint in self.folder.parent.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_durably(path, json.dumps(settings, indent=2, ensure_ascii=False))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..asking import Dispatcher
 from ..errors import BudgetExhaustedError
-from ..records import Annotation
+from ..records import Annotation, Usage
 from .base import AnnotationItem, AnnotationMethod
 
 
@@ -16,6 +16,7 @@ def annotate_rows(
     items: Sequence[AnnotationItem],
     *,
     progress: bool | None = None,
+    on_unfinished: Callable[[AnnotationItem, Usage], None] = lambda item, usage: None,
 ) -> list[Annotation | None]:
     """
     Asks about all rows at once.
@@ -25,6 +26,8 @@ def annotate_rows(
         method ([`AnnotationMethod`]): How to ask.
         items (`Sequence[AnnotationItem]`): Rows, most important first.
         progress (`bool`, *optional*): Whether to show a bar; on a terminal by default.
+        on_unfinished (`Callable`, *optional*): Called with a row that the budget did not reach, and what its begun
+            dialogue had cost.
 
     Returns:
         `list[Annotation | None]`: In the order of the items; `None` where the budget did not reach.
@@ -32,7 +35,11 @@ def annotate_rows(
 
     async def annotate(item: AnnotationItem) -> Annotation:
         ask = dispatcher.bind(row_id=item.row.row_id, round=item.round, kind=method.name)
-        annotation = await method.annotate(item, ask)
+        try:
+            annotation = await method.annotate(item, ask)
+        except BudgetExhaustedError:
+            on_unfinished(item, ask.usage)
+            raise
         annotation.usage, annotation.cost = ask.usage, ask.cost
         if ask.info is not None:
             annotation.teacher, annotation.revision = ask.info.model, ask.info.revision

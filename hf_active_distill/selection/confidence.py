@@ -127,12 +127,23 @@ class SelfConfidence(SelectionStrategy):
 
     and U = 1/2 where it has no answer. The baseline "Self-Confidence" of arXiv 2402.13098, which gives no formula: the
     geometric mean probability of the answer is our reading.
+
+    Args:
+        form (`str`, *optional*, defaults to `"answer_probability"`): c as above, or with `"p_true"` the probability of
+            yes against no when the student is asked whether its answer is right (arXiv 2207.05221), which needs a
+            student that can be asked.
     """
 
     name: ClassVar[str] = "self_confidence"
+    form: str = "answer_probability"
+
+    def __post_init__(self) -> None:
+        require_choice("form", self.form, ("answer_probability", "p_true"))
 
     def requests(self) -> tuple[SignalRequest, ...]:
-        return (SignalRequest.of("self_confidence"),)
+        # The default form goes without an option, so that both spellings are one signal.
+        options = {} if self.form == "answer_probability" else {"form": self.form}
+        return (SignalRequest.of("self_confidence", **options),)
 
     def score(self, candidate: Candidate, context: SelectionContext) -> float:
         stated = signal_of(candidate, self.requests()[0])

@@ -15,7 +15,7 @@ from ..annotation.base import AnnotationItem, AnnotationMethod
 from ..annotation.run import annotate_rows
 from ..asking import Dispatcher
 from ..pool import Pool
-from ..records import Annotation, Explanation, PoolRow
+from ..records import Annotation, Explanation, PoolRow, Usage
 from ..rounds import RoundRecord
 from ..selection import choose, draw_candidates
 from ..selection.base import Candidate, SelectionContext, SelectionResult, SignalRequest
@@ -82,7 +82,7 @@ class RoundRunner:
             AnnotationItem(self.pool.rows[row_id], explanations.get(row_id), round_index, self.pool.failures[row_id])
             for row_id in result.ids
         ]
-        outcomes = on_main_process(self.accelerator, lambda: self.ask(items))
+        outcomes, record.unfinished_usage = on_main_process(self.accelerator, lambda: self.ask(items))
         record.seconds["asking"] = time.monotonic() - started
         record.annotations = [outcome for outcome in outcomes if outcome is not None]
         record.unfinished_ids = [
@@ -96,14 +96,21 @@ class RoundRunner:
         """Greedy explanations of rows, shared over the processes."""
         return self._map(label, rows, lambda chunk: student.explain(chunk, round=round_index))
 
-    def ask(self, items: Sequence[AnnotationItem]) -> list[Annotation | None]:
-        """Asks the teacher about rows, all dialogues at once; `None` where the budget did not reach."""
+    def ask(self, items: Sequence[AnnotationItem]) -> tuple[list[Annotation | None], Usage]:
+        """
+        Asks the teacher about rows, all dialogues at once. `None` stands where the budget did not reach; what those
+        dialogues had cost comes second.
+        """
         dispatcher = self.dispatcher
         if dispatcher is None:
             raise RuntimeError("Only the main process talks to the teacher.")
         self.before_asking(items)
         progress = False if self.args.disable_tqdm else None
-        return annotate_rows(dispatcher, self.method, items, progress=progress)
+        lost: list[Usage] = []
+        annotations = annotate_rows(
+            dispatcher, self.method, items, progress=progress, on_unfinished=lambda item, usage: lost.append(usage)
+        )
+        return annotations, sum(lost, Usage())
 
     def _choose(
         self, round_index: int, available: list[str], selector: SelectionCallback, student: Student

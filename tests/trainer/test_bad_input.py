@@ -239,6 +239,17 @@ def test_another_runs_folder(tmp_path):
     assert calls == []
 
 
+def test_checkpoints_of_a_replaced_run_are_gone(tmp_path):
+    """Beside the new run's rounds, one with a higher number would be resumed as the new run's."""
+    make(tmp_path).train()
+    stale = tmp_path / "run" / "checkpoint-999"
+    shutil.copytree(tmp_path / "run" / "checkpoint-1", stale)
+    trainer = make(tmp_path, overwrite_rounds=True)
+    trainer.train()
+    assert not stale.exists()
+    assert (tmp_path / "run" / "checkpoint-1").is_dir()
+
+
 def test_a_named_checkpoint_that_is_incomplete(tmp_path):
     trainer = build(str(tmp_path), teacher, {"args": {"num_rounds": 2}})
     trainer.train()

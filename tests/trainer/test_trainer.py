@@ -19,6 +19,7 @@ from hf_active_distill import (
     ActiveDistillationTrainer,
     SelectionCallback,
 )
+from hf_active_distill.asking import JournalReader
 from hf_active_distill.errors import BudgetExhaustedError, ConfigurationError, TeacherError
 
 
@@ -138,6 +139,10 @@ def test_the_budget_holds_and_the_last_round_is_trained_and_saved(tmp_path):
     totals = figures(trainer)[-1]
     assert totals["total_teacher_calls"] <= 9
     assert totals["stop_reason"] == "budget"
+    # Calls of dialogues that the budget cut short were paid for, too.
+    with JournalReader(tmp_path / "journal.sqlite") as journal:
+        spent, _ = journal.spent("train")
+    assert (totals["total_teacher_calls"], totals["total_teacher_tokens"]) == (spent.calls, spent.total_tokens)
     last = max(trainer.book.records)
     assert trainer.book.records[last].unfinished_ids
     assert (tmp_path / f"checkpoint-{trainer.state.global_step}").is_dir()
