@@ -21,7 +21,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..annotation import AnnotationItem, AnnotationMethod, AnnotationSettings, get_annotation
 from ..annotation.run import annotate_rows
-from ..asking import Dispatcher
+from ..asking import Dispatcher, write_forecast
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError, TerminatedError
 from ..evaluation import explanation_metrics, require_references
 from ..records import Annotation, Explanation, PoolRow
@@ -42,9 +42,10 @@ from .callbacks import (
 from .card import write_model_card
 from .checkpoint import read_state, resolve_checkpoint, write_state
 from .config import ActiveDistillationConfig
-from .desk import open_dispatcher
+from .desk import journal_and_run, open_dispatcher
 from .distributed import on_main_process, raised_everywhere, whole_model
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, teacher_forecast
+from .pushing import push_student
 from .runner import RoundRunner
 from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_lambda
 from .setup import FormattingFunc, RunData, load_processing_class, load_student, read_rows
@@ -163,6 +164,10 @@ class ActiveDistillationTrainer(Trainer):
         self.data = RunData.read(args, self.task, pool_dataset, train_dataset, eval_dataset, formatting_func)
         if not self.data.eval_parts:
             args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
+        # Counted before `eval_with_teacher` has them answered.
+        self.unanswered_eval_rows = sum(
+            row.reference is None for part in self.data.eval_parts.values() for row in part
+        )
         self.strategy = self._make_strategy(args, selection)
         self.annotation_settings = _annotation_settings(args)
         self.method = annotation or get_annotation(
@@ -487,7 +492,18 @@ class ActiveDistillationTrainer(Trainer):
             self.open_student,
             self._dispatcher,
             self._termination.check,
+            self._foresee,
         )
+
+    def _foresee(self, items: Sequence[AnnotationItem]) -> None:
+        """Keeps the forecast of the run, made on the rows of its first round, to compare it with what was spent."""
+        if not items or items[0].round > 0:
+            return
+        journal, run = journal_and_run(self.args)
+        try:
+            write_forecast(self.args.output_path, teacher_forecast(self, items), journal=journal, run=run)
+        except Exception as error:  # of a method that plans nothing, say: no reason to end a run
+            logger.warning("There is no forecast of what the teacher will be asked: %r", error)
 
     def _adopt(self, record: RoundRecord) -> None:
         self.book.adopt(record)
@@ -607,6 +623,34 @@ class ActiveDistillationTrainer(Trainer):
         if not annotations:
             raise DataError("There are no annotations yet: call `train()` first.")
         return annotations_to_dataset(annotations)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Uploads the student and its card to `hub_model_id`: safetensors, tokenizer, metrics and annotations. The
+        journal, the rounds and everything pickled stay here.
+
+        Args:
+            commit_message (`str`, *optional*, defaults to `"End of training"`): Message of the commit.
+            blocking (`bool`, *optional*, defaults to `True`): Whether to wait for the upload.
+            token (`str`, *optional*): Hub token; `args.hub_token` or the stored login by default.
+            revision (`str`, *optional*): Branch to commit to.
+            **kwargs: Passed to `create_model_card`.
+        """
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        kwargs.setdefault("model_name", str(self.hub_model_id).split("/")[-1])
+        self.create_model_card(**kwargs)
+        return push_student(self, commit_message=commit_message, blocking=blocking, token=token, revision=revision)
 
     def create_model_card(  # type: ignore[override]
         self,
