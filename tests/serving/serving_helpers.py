@@ -92,13 +92,18 @@ class WordBackend:
 
 
 @contextmanager
-def serve(backend, **options):
-    """The application in a thread of this process; gives its URL."""
+def serve(backend, *, only="/", **options):
+    """The application in a thread of this process; gives its URL. Paths that do not begin with `only` are not there."""
+    app = build_app(backend, ServerOptions(**options))
+
+    async def part(scope, receive, send):
+        if not scope["path"].startswith(only):
+            scope = {**scope, "path": "/not-here"}
+        await app(scope, receive, send)
+
     listener = bind("127.0.0.1", 0)
     listener.listen()  # a request made before the loop runs waits instead of being refused
-    config = uvicorn.Config(
-        build_app(backend, ServerOptions(**options)), lifespan="off", log_level="error", timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(part, lifespan="off", log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
