@@ -147,7 +147,6 @@ class RoundStore:
         """Stores a round; it exists from the final rename on."""
         partial = self.folder / f"round-{record.round:03d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         manifest = record.to_dict()
         _write_lines(partial / "annotations.jsonl", manifest.pop("annotations"))
         scores = manifest.pop("scores")
@@ -221,7 +220,6 @@ class RoundStore:
             for checkpoint in self.folder.parent.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         _write_durably(path, json.dumps(settings, indent=2, ensure_ascii=False))
 
 
@@ -237,11 +235,18 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _write_durably(path: Path, text: str) -> None:
     """Writes through to the disk and renames into place, so that a reader sees the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error}). Give the disk room, or choose an `output_dir` where you may write, "
+            "and go on with `resume_from_checkpoint=True`: the teacher's answers are in the journal."
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -350,8 +350,9 @@ def _journal_mode(path: Path, on_network: str) -> str:
     if on_network == "refuse":
         raise JournalError(
             f"{path} lies on a network file system ({network}), where SQLite's write-ahead log is not safe. Put the "
-            "journal on a local disk, or pass on_network='delete' to go on with the slower rollback journal, if no "
-            "other host opens the file and the server's locks can be trusted."
+            "journal on a local disk (`journal_path`), or pass a `Journal` with on_network='delete' to a `Dispatcher` "
+            "to go on with the slower rollback journal, if no other host opens the file and the server's locks can be "
+            "trusted."
         )
     logger.warning("The journal lies on a network file system (%s): journal_mode=DELETE is used.", network)
     return "DELETE"

@@ -35,7 +35,6 @@ def open_dispatcher(
         options |= {"token": token} if token is not None else {}
         options |= {"client": args.teacher_client} if args.teacher_client != "hub" else {}
     path, run = journal_and_run(args)
-    path.parent.mkdir(parents=True, exist_ok=True)
     dispatcher = Dispatcher(
         load_teacher(teacher, **options),
         journal=path,
