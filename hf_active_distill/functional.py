@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from .errors import BudgetExhaustedError, ConfigurationError, DataError
+from .pool import Pool
 from .records import Explanation, PoolRow
 from .tasks import Task, get_task, row_from_example
 
@@ -54,14 +55,14 @@ def score(
         chat_template_kwargs (`dict[str, Any]`, *optional*): Passed to the chat template.
 
     Returns:
-        [`~datasets.Dataset`]: The rows in their order, with `row_id`, `explanation`, `steps`, `answer` and `score`
-        (higher: ask sooner).
+        [`~datasets.Dataset`]: The rows in their order, duplicates left out, with `row_id`, `explanation`, `steps`,
+        `answer` and `score` (higher: ask sooner).
     """
     from .selection import as_strategy, choose
     from .selection.base import SelectionContext
 
     strategy = as_strategy(selection, **(selection_kwargs or {}))
-    rows = _rows(dataset)
+    rows = list(Pool(_rows(dataset)).rows.values())
     student = _student(model, processing_class, task, max_new_tokens, batch_size, seed, chat_template_kwargs)
     candidates = student.candidates(rows, strategy.requests())
     if any(candidate.explanation is None for candidate in candidates):
@@ -105,7 +106,7 @@ def select(dataset: Rows, n: int, *, random_share: float = 0.0, seed: int = 0) -
     from .selection.base import Candidate, SelectionContext
 
     examples = [dict(example) for example in dataset]
-    if not examples or any("score" not in example for example in examples):
+    if not examples or any(example.get("score") is None for example in examples):
         columns = ", ".join(examples[0]) if examples else "none"
         raise DataError(f"`select` needs a 'score' in every row (columns: {columns}): call `score(model, dataset)`.")
     scores = {str(index): float(example["score"]) for index, example in enumerate(examples)}

@@ -107,8 +107,8 @@ def read_rows(
     for index, example in enumerate(dataset):
         if not isinstance(example, Mapping):
             raise DataError(
-                f"`{name}` holds {type(example).__name__}, not rows: pass a `Dataset` (one split of a `DatasetDict`) or "
-                "a list of dicts such as {'prompt': ...}."
+                f"`{name}` holds {type(example).__name__}, not rows: pass a `Dataset` (one split of a `DatasetDict`) "
+                "or a list of dicts such as {'prompt': ...}."
             )
         try:
             if formatting_func is not None:

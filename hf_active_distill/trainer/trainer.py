@@ -475,6 +475,7 @@ class ActiveDistillationTrainer(Trainer):
         self._loader_generator.manual_seed(derived_seed(self.args.seed, "loader", round_index))
 
     def _run_round(self, round_index: int, selector: SelectionCallback) -> RoundRecord:
+        raised_everywhere(self.accelerator, self._require_finite_weights)
         event = SelectionEvent(round_index, self.data.pool.available())
         self._fire("on_selection_begin", event)
         step = self.state.global_step
@@ -508,6 +509,16 @@ class ActiveDistillationTrainer(Trainer):
     def _adopt(self, record: RoundRecord) -> None:
         self.book.adopt(record)
         self.training_rows.add_round(self._tokenise(record.succeeded))
+
+    def _require_finite_weights(self) -> None:
+        """A student that is broken asks about nothing of worth, and every row of it would still be paid for."""
+        broken = [name for name, weights in self.model.named_parameters() if not torch.isfinite(weights).all()]
+        if broken:
+            raise ConfigurationError(
+                f"The student's weights are no numbers any more ({broken[0]} and {len(broken) - 1} others, at step "
+                f"{self.state.global_step}): lower `learning_rate`, set `max_grad_norm`, or train in bfloat16 or "
+                "float32. Start anew with `overwrite_rounds=True`: answers in the journal are not paid for again."
+            )
 
     def _require_rows(self, record: RoundRecord) -> None:
         """The first round may not begin with nothing to train on."""
