@@ -43,9 +43,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """
     called = [name for name in COMMANDS if list(words[:1]) == [name]]
     parser = build_parser(called or COMMANDS)
-    args, args.further_options = parser.parse_known_args(words)
-    if args.further_options and not getattr(args, "takes_further_options", False):
-        parser.error(f"unrecognized arguments: {' '.join(args.further_options)}")
+    args, rest = parser.parse_known_args(words)
+    if rest and not getattr(args, "takes_further_options", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.further_options = rest
     return args
 
 

@@ -90,7 +90,7 @@ def load_rows(script_args: ScriptArguments, split: str, size: int | None, seed: 
 
 
 # What a recipe's command line and YAML file are made of.
-DATACLASSES = (ScriptArguments, ActiveDistillationConfig, ModelConfig)
+DATACLASSES: Any = (ScriptArguments, ActiveDistillationConfig, ModelConfig)
 
 
 def make_trainer(

@@ -10,6 +10,7 @@ import importlib
 import json
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -56,12 +57,22 @@ def encode_json(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
+@dataclass
+class _Sessions:
+    """Those of one event loop, as many as calls were ever in flight at once."""
+
+    all: list[Any] = field(default_factory=list)
+    idle: list[Any] = field(default_factory=list)
+
+
 class Wire:
     """
     Sends JSON and returns bodies, or raises one of the named teacher errors.
 
     A session belongs to one event loop; a teacher may outlive it (a dispatcher starts a loop for every round), so
-    there is one session a loop, made at the first call.
+    every loop has its own. A session carries one call at a time, and the one that came back last goes out first: a
+    session shared by all calls looks at every connection it has, twice a call, which is most of a call's CPU time
+    where many are in flight.
 
     Args:
         address (`Address`): The server.
@@ -86,7 +97,8 @@ class Wire:
         self.timeout = timeout
         self.proxy = proxy
         self.verify = trusted_authorities(ca_bundle)
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._context: Any = None
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sessions] = WeakKeyDictionary()
         if proxy and "@" in proxy:
             credentials.redactor.add(proxy.split("://")[-1].rpartition("@")[0])
             credentials.redactor.add(proxy.rpartition("@")[0].rpartition(":")[2])
@@ -111,7 +123,7 @@ class Wire:
             sent.setdefault("content-type", "application/json")
             content = encode_json(body)
         try:
-            response = await self._session(library).request(method, url, content=content, headers=sent)
+            response = await self._exchange(library, method, url, content, sent)
         except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
             raise never_reached(error, where=url, credentials=self.credentials) from None
         except (library.UnsupportedProtocol, library.InvalidURL, library.LocalProtocolError, ValueError) as error:
@@ -158,32 +170,39 @@ class Wire:
             raise error
         return payload
 
-    def _session(self, library: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = self._new_session(library)
-        return session
+    async def _exchange(self, library: Any, method: str, url: str, content: bytes | None, headers: Any) -> Any:
+        sessions = self._sessions.setdefault(asyncio.get_running_loop(), _Sessions())
+        session = sessions.idle.pop() if sessions.idle else self._new_session(library, sessions)
+        try:
+            return await session.request(method, url, content=content, headers=headers)
+        finally:
+            sessions.idle.append(session)
 
-    def _new_session(self, library: Any) -> Any:
+    def _new_session(self, library: Any, sessions: _Sessions) -> Any:
+        trust_env = not self.address.is_loopback
+        if self._context is None:  # reading the authorities takes far longer than the rest
+            self._context = library.create_ssl_context(trust_env=trust_env) if self.verify is True else self.verify
         connect = CONNECT_SECONDS if self.timeout is None else min(CONNECT_SECONDS, self.timeout)
-        return library.AsyncClient(
+        session = library.AsyncClient(
             timeout=library.Timeout(self.timeout, connect=connect, pool=None),
             limits=library.Limits(
                 max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS
             ),
             proxy=self.proxy,
-            trust_env=not self.address.is_loopback,
-            verify=self.verify,
+            trust_env=trust_env,
+            verify=self._context,
             # A redirected POST may turn into a GET and the token would go to another host.
             follow_redirects=False,
         )
+        sessions.all.append(session)
+        return session
 
     async def aclose(self) -> None:
-        """Closes the session of the running loop; the next call opens a new one."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.aclose()
+        """Closes the sessions of the running loop; the next call opens a new one."""
+        sessions = self._sessions.pop(asyncio.get_running_loop(), None)
+        if sessions is not None:
+            for session in sessions.all:
+                await session.aclose()
 
     def __repr__(self) -> str:
         return f"Wire({str(self.address)!r})"

@@ -93,7 +93,7 @@ class WordBackend:
 
 @contextmanager
 def serve(backend, *, only="/", **options):
-    """The application in a thread of this process; gives its URL. Paths that do not begin with `only` are not there."""
+    """The application in a thread of this process; gives its URL. Only paths that begin with `only` are there."""
     app = build_app(backend, ServerOptions(**options))
 
     async def part(scope, receive, send):

@@ -405,3 +405,16 @@ def test_connections_are_kept_between_calls(server):
         return server.connections
 
     assert run(several, TGITeacher(server.url)) == 1
+
+
+def test_as_many_connections_as_calls_at_once_and_no_more(server):
+    async def waves(teacher):
+        await teacher.info()
+        for count in (6, 3, 6, 2):
+            await asyncio.gather(*(teacher.ask(chat()) for _ in range(count)))
+        open_now = server.connections
+        await teacher.aclose()
+        await teacher.ask(chat())
+        return open_now, server.connections
+
+    assert run(waves, TGITeacher(server.url)) == (6, 7)
