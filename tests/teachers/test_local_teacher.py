@@ -1,6 +1,7 @@
 """A model in this process as a teacher: its answers are those of the model, whatever else runs beside it."""
 
 import asyncio
+import json
 import random
 
 import numpy as np
@@ -181,3 +182,17 @@ def test_what_cannot_be_loaded_or_does_not_fit(model, tokenizer, tmp_path):
         ask(load_teacher(f"local:{tmp_path}/nothing"), TeacherRequest.generate("a", GenerationParams()))
     with pytest.raises(TeacherRequestError, match="max_new_tokens"):
         ask(LocalTeacher(model, tokenizer), TeacherRequest.generate("a", GenerationParams(max_new_tokens=5000)))
+
+
+def test_a_schema_binds_and_thoughts_are_told_from_the_answer(model, tokenizer):
+    schema = {"type": "object", "properties": {"wrong": {"type": "boolean"}}, "required": ["wrong"]}
+    grammars = [
+        {"type": "json", "value": {**schema, "additionalProperties": False}},
+        {"type": "regex", "value": "<think>one</think>two"},
+    ]
+    requests = [
+        TeacherRequest.generate(TEXTS[2], GenerationParams(max_new_tokens=60, grammar=grammar)) for grammar in grammars
+    ]
+    bound, thought = ask(LocalTeacher(model, tokenizer), *requests)
+    assert isinstance(json.loads(bound.text)["wrong"], bool)
+    assert (thought.text, thought.reasoning) == ("two", "one")

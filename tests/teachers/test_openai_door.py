@@ -265,3 +265,11 @@ def test_transformers_serve_is_described_with_what_it_lacks():
         line = describe(info_of(OpenAITeacher(server.url)))
     assert "no logprobs: label confidence will be estimated from samples" in line
     assert "no grammar" in line and "\n" not in line
+
+
+def test_reasoning_missing_usage_token_and_headers_at_this_door_too(server):
+    server.routes["/v1/chat/completions"] = chatted("<think>b</think>\n\nyes", usage=None)
+    reply = ask(OpenAITeacher(server.url, token="sk-mine", headers={"x-team": "a"}), chat())
+    assert (reply.text, reply.reasoning, reply.usage.estimated) == ("yes", "b", True)
+    sent = server.last("/v1/chat/completions").headers
+    assert (sent["authorization"], sent["x-team"]) == ("Bearer sk-mine", "a")
