@@ -370,8 +370,8 @@ class ActiveDistillationConfig(TrainingArguments):
         if self.push_to_hub and self.hub_strategy != "end":
             strategy = HubStrategy(self.hub_strategy).value
             raise ConfigurationError(
-                f"`hub_strategy='{strategy}'` would upload all of `output_dir`, journal and pickled files included: use "
-                "'end', which uploads the student and its card when the run is over."
+                f"`hub_strategy='{strategy}'` would upload all of `output_dir`, journal and pickled files included: "
+                "use 'end', which uploads the student and its card when the run is over."
             )
         if self.dataloader_persistent_workers:
             raise ConfigurationError(
