@@ -64,7 +64,8 @@ def load_rows(script_args: ScriptArguments, split: str, size: int | None, seed: 
     """The rows of a split, as a data set or a list."""
     name = script_args.dataset_name
     if name.startswith(SYNTHETIC):
-        problems = get_world(name.removeprefix(SYNTHETIC)).problems(size or 2000, seed, split)
+        held_out = "eval" if split == "test" else split  # what a world calls the default of other data sets
+        problems = get_world(name.removeprefix(SYNTHETIC)).problems(size or 2000, seed, held_out)
         is_pool = split == script_args.dataset_train_split
         # A pool is unlabelled: what the world knows of its answers stays with the teacher.
         return [{"prompt": row.prompt} | ({} if is_pool else {"reference": row.reference}) for row in problems]
@@ -100,7 +101,25 @@ def make_trainer(
     teacher: str | None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> ActiveDistillationTrainer:
-    """The trainer that a recipe's arguments describe; without a model they mean the built-in student."""
+    """
+    The trainer that a recipe's arguments describe; without a model they mean the built-in student.
+
+    Raises:
+        [`~errors.ConfigurationError`]: Also where a model, a data set, a folder or a library is not there.
+    """
+    try:
+        return _make_trainer(script_args, training_args, model_args, teacher, callbacks)
+    except (OSError, ImportError) as error:
+        raise ConfigurationError(f"{type(error).__name__}: {error}") from error
+
+
+def _make_trainer(
+    script_args: ScriptArguments,
+    training_args: ActiveDistillationConfig,
+    model_args: ModelConfig,
+    teacher: str | None,
+    callbacks: Sequence[TrainerCallback],
+) -> ActiveDistillationTrainer:
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
