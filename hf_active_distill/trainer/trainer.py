@@ -163,6 +163,11 @@ class ActiveDistillationTrainer(Trainer):
         self.task = task if isinstance(task, Task) else get_task(task or args.task, **args.options("task_kwargs"))
         self.data = RunData.read(args, self.task, pool_dataset, train_dataset, eval_dataset, formatting_func)
         if not self.data.eval_parts:
+            if args.plateau_patience is not None or args.load_best_model_at_end:
+                raise ConfigurationError(
+                    "`plateau_patience` and `load_best_model_at_end` compare evaluations, and there is nothing to "
+                    "evaluate on: pass `eval_dataset`, or leave them out."
+                )
             args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
         # Counted before `eval_with_teacher` has them answered.
         self.unanswered_eval_rows = sum(

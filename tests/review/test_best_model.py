@@ -69,3 +69,15 @@ def test_several_evaluation_sets_have_one_accuracy_to_stop_by(tmp_path):
     assert metrics["eval_accuracy"] == (1.0 + 0.25) / 2
     trainer.train()
     assert trainer.stop_reason == "plateau"
+
+
+@pytest.mark.parametrize("settings", [{"plateau_patience": 1}, {"load_best_model_at_end": True}], ids=str)
+def test_what_compares_evaluations_needs_an_evaluation_set(tmp_path, settings):
+    with pytest.raises(ConfigurationError, match="pass `eval_dataset`"):
+        ActiveDistillationTrainer(
+            model=tiny_model(),
+            args=ActiveDistillationConfig(output_dir=str(tmp_path), use_cpu=True, **settings),
+            pool_dataset=POOL,
+            teacher=teacher,
+            processing_class=tiny_tokenizer(),
+        )
