@@ -6,7 +6,7 @@ VENV ?= .venv
 LEGACY_VENV ?= .venv-legacy
 TORCH_INDEX ?=
 TORCH := $(shell grep '^torch==' constraints/modern.txt)
-PIP_QUIET ?= -q
+QUIET ?= -q
 WORKERS ?= 2
 # One thread a process: two busy processes that each take every core are far slower than two that share them.
 THREADS := OMP_NUM_THREADS=1
@@ -35,14 +35,14 @@ bench: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints/modern.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(VENV)/bin/python -m pip install $(PIP_QUIET) -c constraints/modern.txt -e ".[test,quality]"
+	$(VENV)/bin/python -m pip install $(QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(VENV)/bin/python -m pip install $(QUIET) -c constraints/modern.txt -e ".[test,quality]"
 	touch $@
 
 $(LEGACY_VENV)/.ready: pyproject.toml constraints/legacy.txt
 	$(PYTHON) -m venv $(LEGACY_VENV)
-	$(LEGACY_VENV)/bin/python -m pip install $(PIP_QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(LEGACY_VENV)/bin/python -m pip install $(PIP_QUIET) -c constraints/legacy.txt -e ".[test,tgi]"
+	$(LEGACY_VENV)/bin/python -m pip install $(QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(LEGACY_VENV)/bin/python -m pip install $(QUIET) -c constraints/legacy.txt -e ".[test,tgi]"
 	touch $@
 
 clean:
