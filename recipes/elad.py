@@ -157,6 +157,7 @@ def main(script_args: ScriptArguments, training_args: ActiveDistillationConfig, 
         draw(arms)
         print(f"Student, annotations.parquet, metrics.jsonl and learning_curve.png are in {training_args.output_dir}.")
     if trainer is not None:
+        trainer.accelerator.wait_for_everyone()  # a process that leaves early can abort the others
         trainer.accelerator.end_training()
     return code
 

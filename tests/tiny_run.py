@@ -132,9 +132,17 @@ def main(output_dir: str, url: str, options: dict) -> int:
     if trainer.stop_reason == "terminated":
         return 143
     trainer.save_model(str(Path(output_dir) / "final"))
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
+    exit_code = main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # A gloo thread may still run when the interpreter goes down, and aborts the process now and then. Everything
+        # that is tested is over by here.
+        os._exit(exit_code)
+    sys.exit(exit_code)
