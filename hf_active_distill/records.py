@@ -157,6 +157,12 @@ class Annotation(Record):
         teacher (`str` or `None`), revision (`str` or `None`): Served model and its revision.
         usage (`Usage`), cost (`float` or `None`): What it cost, money where prices are known.
         seed_row (`bool`): True for a row of `train_dataset`: no teacher was asked.
+        label (`str` or `None`): The teacher's label, of a task that classifies.
+        labels (`list[str]` or `None`): All labels that hold, where several can.
+        distribution (`dict[str, float]` or `None`): The teacher's probability of every label. They sum to 1 where one
+            label holds; where several can, each stands for itself.
+        confidence (`float` or `None`): Probability of the label that was given, calibrated where that was asked for.
+        mass (`float` or `None`): Probability that the teacher's next word was a label at all, before renormalising.
     """
 
     row_id: str
@@ -178,6 +184,11 @@ class Annotation(Record):
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     seed_row: bool = False
+    label: str | None = None
+    labels: list[str] | None = None
+    distribution: dict[str, float] | None = None
+    confidence: float | None = None
+    mass: float | None = None
 
     @property
     def accepted_steps(self) -> int:

@@ -60,6 +60,12 @@ def _features(conversational: bool) -> Features:
             },
             "cost": Value("float64"),
             "seed_row": Value("bool"),
+            "label": _TEXT,
+            "labels": List(_TEXT),
+            # Pairs, so that one schema serves every label set.
+            "distribution": List({"label": _TEXT, "probability": Value("float64")}),
+            "confidence": Value("float64"),
+            "mass": Value("float64"),
         }
     )
 
@@ -76,6 +82,8 @@ def annotations_to_dataset(annotations: Sequence[Annotation]) -> Dataset:
     rows = []
     for annotation in annotations:
         row = annotation.to_dict()
+        if annotation.distribution is not None:
+            row["distribution"] = [{"label": k, "probability": v} for k, v in annotation.distribution.items()]
         if conversational:
             row["prompt"] = as_messages(annotation.prompt)
             text = annotation.completion
