@@ -99,6 +99,9 @@ class SelectionContext:
         round (`int`): 0-based.
         answers_equal (`Callable`): The task's equality, for strategies that compare answers.
         labelled_ids (`list[str]`): Rows annotated so far.
+        labelled (`list[Candidate]`): Those rows with the signals that the strategy's `needs_labelled` names, computed
+            with the current weights; empty where it names none, and in the first round.
+        labels (`dict[str, str]`): The teacher's label of each row of `labelled`, by row id, where it gave one.
     """
 
     candidates: list[Candidate]
@@ -107,6 +110,8 @@ class SelectionContext:
     round: int = 0
     answers_equal: Any = None
     labelled_ids: list[str] = field(default_factory=list)
+    labelled: list[Candidate] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -134,6 +139,11 @@ class SelectionStrategy(ABC):
     """
 
     name: ClassVar[str]
+
+    @property
+    def needs_labelled(self) -> tuple[SignalRequest, ...]:
+        """Signals to be computed for every row annotated so far, to be found in `context.labelled`."""
+        return ()
 
     def requests(self) -> tuple[SignalRequest, ...]:
         """Signals to be computed for every candidate."""

@@ -49,6 +49,10 @@ class RandomShare(SelectionStrategy):
     def __post_init__(self) -> None:
         require_range("share", self.share, 0, 1)
 
+    @property
+    def needs_labelled(self) -> tuple[SignalRequest, ...]:
+        return self.strategy.needs_labelled
+
     def requests(self) -> tuple[SignalRequest, ...]:
         return self.strategy.requests()
 

@@ -63,6 +63,23 @@ def test_random_picks_are_a_fair_sample_of_all_candidates():
 
 def test_random_share_asks_for_the_signals_of_its_strategy():
     assert RandomShare(SelfConfidence(), 0.5).requests() == (CONFIDENCE,)
+    assert RandomShare(SelfConfidence(), 0.5).needs_labelled == ()
+
+
+def test_a_strategy_may_ask_about_the_rows_labelled_so_far():
+    class FarFromLabelled(SelfConfidence):
+        @property
+        def needs_labelled(self):
+            return (CONFIDENCE,)
+
+        def score(self, candidate, context):
+            return abs(candidate.signals[CONFIDENCE] - context.labelled[0].signals[CONFIDENCE])
+
+    strategy = RandomShare(FarFromLabelled(), 0.0)
+    assert strategy.needs_labelled == (CONFIDENCE,)
+    context = context_of(5, 1)
+    context.labelled, context.labels = [Candidate(PoolRow("old", "q"), signals={CONFIDENCE: 0.1})], {"old": "yes"}
+    assert choose(strategy, context).ids == ["r0"]
 
 
 def test_random_share_is_seeded():
