@@ -1,6 +1,8 @@
 """What a task is: prompts, step splitting, answers. Text only."""
 
 from .base import StepSpan, Task, as_messages
+from .classification import ClassificationTask, drop_references
+from .labels import LabelSet
 from .multiple_choice import MultipleChoiceTask
 from .reasoning import ReasoningTask
 from .registry import available_tasks, get_task, register_task
@@ -10,6 +12,8 @@ from .yes_no import YesNoTask
 
 
 __all__ = [
+    "ClassificationTask",
+    "LabelSet",
     "MultipleChoiceTask",
     "ReasoningTask",
     "StepSpan",
@@ -17,6 +21,7 @@ __all__ = [
     "YesNoTask",
     "as_messages",
     "available_tasks",
+    "drop_references",
     "get_task",
     "register_task",
     "row_from_example",

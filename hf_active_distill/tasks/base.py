@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..records import Messages, PoolRow, Prompt
+from .rows import row_from_example
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Task:
     system_prompt: str | None = None
     few_shot: list[tuple[str, str]] = field(default_factory=list)
     max_steps: int = 32
+
+    def read_row(self, example: Mapping[str, Any], **columns: str | None) -> PoolRow:
+        """One example of a data set as a pool row; `columns` as in [`row_from_example`]."""
+        return row_from_example(example, **columns)
 
     def question(self, row: PoolRow) -> str:
         """The question as plain text, as a teacher is shown it."""

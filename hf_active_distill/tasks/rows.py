@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..records import PoolRow, Prompt
 
 
-PROMPT_COLUMNS = ("prompt", "question", "messages", "input", "problem")
+PROMPT_COLUMNS = ("prompt", "question", "messages", "input", "problem", "text")
 REFERENCE_COLUMNS = ("reference", "answer", "target", "label", "ground_truth", "final_answer")
 
 
@@ -28,7 +28,7 @@ def row_from_example(
     Args:
         example (`Mapping`): One example.
         prompt_column (`str`, *optional*): Column with the question, text or a conversation; by default the first of
-            `prompt`, `question`, `messages`, `input`, `problem` that is there.
+            `prompt`, `question`, `messages`, `input`, `problem`, `text` that is there.
         reference_column (`str`, *optional*): Column with the gold answer; by default the first of `reference`,
             `answer`, `target`, `label`, `ground_truth`, `final_answer`, and it may be missing.
         id_column (`str`, *optional*): Column with a stable id; by default the id is a hash of the prompt.

@@ -34,6 +34,7 @@ ROOMS = (
     "asking",
     "engine",
     "evaluation",
+    "losses",
     "reports",
     "selection",
     "serving",

@@ -54,7 +54,7 @@ def test_prompting_leaves_the_row_as_it_is():
     assert row.to_dict() == before
 
 
-@pytest.mark.parametrize("column", ["prompt", "question", "input", "problem"])
+@pytest.mark.parametrize("column", ["prompt", "question", "input", "problem", "text"])
 def test_row_from_usual_columns(column):
     row = row_from_example({column: "2 + 2?", "answer": 4, "topic": "sums"})
     assert (row.prompt, row.reference, row.columns) == ("2 + 2?", "4", {"topic": "sums"})
@@ -80,7 +80,7 @@ def test_row_ids():
 @pytest.mark.parametrize(
     ("example", "options", "words"),
     [
-        ({"text": "a", "label": 1}, {}, ["label, text", "prompt_column"]),
+        ({"body": "a", "label": 1}, {}, ["body, label", "prompt_column"]),
         ({"question": "a"}, {"prompt_column": "query"}, ["'query'", "question"]),
         ({"question": "a"}, {"reference_column": "gold"}, ["'gold'", "reference_column"]),
         ({"question": "a"}, {"id_column": "id"}, ["'id'", "id_column"]),
@@ -114,7 +114,7 @@ def test_bad_options_say_what_is_wrong(options, word):
 
 
 def test_registry():
-    assert available_tasks()[:1] == ["multiple_choice"]
+    assert available_tasks()[:2] == ["classification", "multiple_choice"]
     task = get_task("yes_no")
     assert get_task(task) is task
     with pytest.raises(ConfigurationError, match="no options|no further options"):
