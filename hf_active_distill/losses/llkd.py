@@ -41,9 +41,9 @@ class LLKDGate:
         keep_i = [c_i >= tau_T(y_i)] and [u_i >= tau_S(y_i)]
         w_i = c_i + u_i
 
-    l(k) stays where a batch has no row of class k. Thresholds are updated before a batch is masked, with the statistics
-    of all processes together: `statistics` gives sums that may be added (`all_reduce`), `apply` takes them. All of it
-    runs on the CPU in float64.
+    l(k) stays where a batch has no row of class k. Thresholds are updated before a batch is masked, from all processes
+    together: `statistics` gives sums that may be added (`all_reduce`), and `apply` takes them. All of it runs on the
+    CPU in float64.
 
     Args:
         labels (`Sequence[str]`): Names of the classes, in the order of their indices.
