@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigurationError
 from ..records import Annotation
 from ..rounds import RoundRecord
 from ..selection.base import SelectionContext, SelectionResult, SignalRequest
@@ -151,7 +151,7 @@ class SelectionCallback(ActiveDistillationCallback):
         self._at_start = False
         trainer = self.trainer
         round_index, steps_done = trainer.schedule.position(state.global_step)
-        trainer.restore_rounds(before=round_index)
+        trainer.rounds.restore(before=round_index)
         if round_index in trainer.book.records:
             return
         if steps_done and not trainer.book.stored(round_index):
@@ -159,12 +159,12 @@ class SelectionCallback(ActiveDistillationCallback):
                 f"The checkpoint at step {state.global_step} lies inside round {round_index}, but "
                 f"{trainer.book.store.path(round_index)} does not exist. Resume from one at the end of a round."
             )
-        trainer.begin_round(round_index, self)
+        trainer.rounds.begin(round_index, self)
         if steps_done == 0:
-            trainer.prepare_weights(round_index)
+            trainer.rounds.prepare_weights(round_index)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.trainer.agreed_to_terminate():
+        if self.trainer.session.agreed_to_terminate():
             control.should_save = control.should_training_stop = True
         if self.trainer.schedule.position(state.global_step)[1] == 0:
             # A round's last step: what is due now happens at the end of the epoch, when the round is really over.
@@ -196,7 +196,7 @@ class SelectionCallback(ActiveDistillationCallback):
 
     def _finish(self, control: TrainerControl, metrics: dict[str, float]) -> None:
         round_index, self._ending_round = self._ending_round, None
-        if round_index is not None and self.trainer.finish_round(round_index, metrics):
+        if round_index is not None and self.trainer.rounds.finish(round_index, metrics):
             control.should_training_stop = True
 
 
@@ -221,3 +221,21 @@ class StoppingCallback(ActiveDistillationCallback):
             if max(accuracies[-patience:]) <= best_before + args.plateau_threshold:
                 return "plateau"
         return None
+
+
+def arrange_callbacks(
+    trainer: ActiveDistillationTrainer, callbacks: list[TrainerCallback] | None
+) -> tuple[SelectionCallback, list[TrainerCallback]]:
+    """
+    The callback that runs the rounds, a user's own where one is among `callbacks`, and all of them in their order.
+
+    Raises:
+        [`~errors.ConfigurationError`]: When there is more than one [`SelectionCallback`].
+    """
+    given = list(callbacks or [])
+    selectors = [callback for callback in given if isinstance(callback, SelectionCallback)]
+    if len(selectors) > 1:
+        raise ConfigurationError("More than one `SelectionCallback` was passed: a round is selected once.")
+    selector = selectors[0] if selectors else SelectionCallback()
+    selector.bind(trainer)
+    return selector, [StoppingCallback(), selector, *(callback for callback in given if callback is not selector)]

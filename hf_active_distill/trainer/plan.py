@@ -80,10 +80,10 @@ def teacher_forecast(trainer: ActiveDistillationTrainer, items: Sequence[Annotat
     asked = trainer.schedule.planned_rows(trainer.schedule.num_rounds - 1) - trainer.schedule.seed_rows
     plans = [trainer.method.plan(item) for item in items]
     rows = [asked / len(items)] * len(items)
-    if trainer.unanswered_eval_rows:
+    if trainer.data.unanswered_eval_rows:
         comparison = get_annotation("cot", trainer.task, trainer.annotation_settings)
         plans += [comparison.plan(item) for item in items]
-        rows += [trainer.unanswered_eval_rows / len(items)] * len(items)
+        rows += [trainer.data.unanswered_eval_rows / len(items)] * len(items)
     return forecast(plans, rows=rows, budget=make_budget(trainer.args))
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
+from transformers import get_scheduler
 
 from ..errors import DataError
+from .config import ActiveDistillationConfig
 
 
 def derived_seed(*parts: Any) -> int:
@@ -170,3 +172,21 @@ def restarting_lambda(schedule: RoundSchedule, make_base: Callable[[int], Callab
         return bases[round_index](steps_done)
 
     return factor
+
+
+def restarting_scheduler(
+    args: ActiveDistillationConfig, schedule: RoundSchedule, optimizer: Any
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The configured learning-rate schedule, from its beginning in every round."""
+
+    def base(steps: int) -> Callable[[int], float]:
+        scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+            num_warmup_steps=args.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=args.options("lr_scheduler_kwargs"),
+        )
+        return scheduler.lr_lambdas[0]
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, restarting_lambda(schedule, base))

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
 from ..errors import ConfigurationError, DataError
 from ..evaluation import require_references
 from ..pool import Pool
 from ..records import Annotation, PoolRow
+from ..selection import RandomShare, SelectionStrategy, as_strategy
 from ..tasks import Task, row_from_example
+from ..teachers import GenerationParams
 from .config import ActiveDistillationConfig
+from .kinds import StudentKind
 
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ FormattingFunc = Callable[[Mapping[str, Any]], str | list[dict[str, str]]]
 
 def load_student(
     model: str | PreTrainedModel,
+    kind: StudentKind,
     args: ActiveDistillationConfig,
     peft_config: PeftConfig | None,
     quantization_config: Any,
@@ -38,7 +43,7 @@ def load_student(
         kwargs.setdefault("trust_remote_code", args.trust_remote_code)
         if quantization_config is not None:
             kwargs["quantization_config"] = quantization_config
-        student: Any = AutoModelForCausalLM.from_pretrained(model, **kwargs)
+        student: Any = kind.auto_class.from_pretrained(model, **kwargs)
     elif kwargs or quantization_config is not None:
         raise ConfigurationError(
             "`model_init_kwargs` and `quantization_config` are used when the model is loaded here: pass the model as "
@@ -46,10 +51,7 @@ def load_student(
         )
     else:
         student = model
-    if getattr(student.config, "is_encoder_decoder", False) or not student.can_generate():
-        raise ConfigurationError(
-            f"{type(student).__name__} is not a causal language model: pass one that `AutoModelForCausalLM` can load."
-        )
+    kind.check(student)
     if peft_config is not None:
         from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -163,11 +165,13 @@ class RunData:
         pool ([`~pool.Pool`]): What may be asked about; evaluation and seed rows are out of it.
         seed_annotations (`list[Annotation]`): What is trained on from the start.
         eval_parts (`dict[str, list[PoolRow]]`): Evaluation rows by name; `""` is the only part of a plain data set.
+        unanswered_eval_rows (`int`): Those without a reference, before `eval_with_teacher` has them answered.
     """
 
     pool: Pool
     seed_annotations: list[Annotation]
     eval_parts: dict[str, list[PoolRow]]
+    unanswered_eval_rows: int = 0
 
     @classmethod
     def read(
@@ -179,7 +183,9 @@ class RunData:
         eval_dataset: Any,
         formatting_func: FormattingFunc | None,
     ) -> RunData:
-        """Reads and checks all data sets, before a model is loaded."""
+        """Reads and checks all data sets, before a model is loaded. Without an evaluation set none is planned."""
+        if pool_dataset is None:
+            raise ConfigurationError("`pool_dataset` is missing: pass the unlabelled rows that may be asked about.")
         pool_rows = read_rows(pool_dataset, "pool_dataset", formatting_func)
         seeds = read_seed_annotations(train_dataset, task) if train_dataset is not None else []
         parts = {} if eval_dataset is None else {"": eval_dataset}
@@ -192,7 +198,19 @@ class RunData:
         barred += [row for row, _ in seeds]
         pool = Pool(pool_rows, exclude=barred, max_attempts=args.max_attempts_per_row)
         warn_of_odd_sizes(args, len(pool.rows))
-        return cls(pool, [annotation for _, annotation in seeds], eval_parts)
+        if not eval_parts:
+            _plan_no_evaluation(args)
+        unanswered = sum(row.reference is None for rows in eval_parts.values() for row in rows)
+        return cls(pool, [annotation for _, annotation in seeds], eval_parts, unanswered)
+
+
+def _plan_no_evaluation(args: ActiveDistillationConfig) -> None:
+    if args.plateau_patience is not None or args.load_best_model_at_end:
+        raise ConfigurationError(
+            "`plateau_patience` and `load_best_model_at_end` compare evaluations, and there is nothing to evaluate "
+            "on: pass `eval_dataset`, or leave them out."
+        )
+    args.eval_strategy, args.do_eval, args.eval_on_start = "no", False, False
 
 
 def warn_of_odd_sizes(args: ActiveDistillationConfig, pool_size: int) -> None:
@@ -201,12 +219,34 @@ def warn_of_odd_sizes(args: ActiveDistillationConfig, pool_size: int) -> None:
         warnings.warn(
             f"`samples_per_round` ({args.samples_per_round}) is more than the pool holds ({pool_size}): the first "
             "round takes every row. Lower it, or give a larger pool.",
-            stacklevel=3,
+            stacklevel=4,
         )
     elif args.num_rounds * args.samples_per_round > pool_size:
         rounds = -(-pool_size // args.samples_per_round)
         warnings.warn(
             f"{args.num_rounds} rounds of {args.samples_per_round} rows ask for more than the pool holds "
             f"({pool_size}): it is used up after {rounds} rounds.",
-            stacklevel=3,
+            stacklevel=4,
         )
+
+
+def make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
+    """The strategy that was handed in or named, with the configured share of rows drawn at random."""
+    strategy = as_strategy(selection or args.selection, **args.options("selection_kwargs"))
+    return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
+
+
+def annotation_settings(args: ActiveDistillationConfig) -> AnnotationSettings:
+    """How the teacher shall answer."""
+    return AnnotationSettings(
+        params=GenerationParams(max_new_tokens=args.teacher_max_new_tokens, temperature=args.teacher_temperature),
+        keep_thinking=args.keep_thinking,
+        verify=args.verify_with_reference,
+    )
+
+
+def make_method(args: ActiveDistillationConfig, task: Task, annotation: AnnotationMethod | None) -> AnnotationMethod:
+    """The annotation method that was handed in or named."""
+    return annotation or get_annotation(
+        args.annotation, task, annotation_settings(args), **args.options("annotation_kwargs")
+    )

@@ -1,0 +1,96 @@
+"""What the student is worth on rows whose answers are known, or on the teacher's word."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..annotation import AnnotationItem, get_annotation
+from ..annotation.run import annotate_rows
+from ..errors import ConfigurationError, DataError
+from ..evaluation import require_references
+from ..records import Annotation, PoolRow
+from .distributed import on_main_process
+from .setup import FormattingFunc, read_rows
+
+
+if TYPE_CHECKING:
+    from .trainer import ActiveDistillationTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation:
+    """
+    Args:
+        trainer ([`ActiveDistillationTrainer`]): Whose student is measured.
+        extra_metrics (`Callable`, *optional*): A user's own metrics of rows and what the student said of each.
+        formatting_func (`Callable`, *optional*): Makes the prompt of an example.
+    """
+
+    def __init__(
+        self,
+        trainer: ActiveDistillationTrainer,
+        extra_metrics: Callable[..., dict[str, float]] | None,
+        formatting_func: FormattingFunc | None,
+    ):
+        self._trainer = trainer
+        self._extra_metrics = extra_metrics
+        self._formatting_func = formatting_func
+
+    def run(self, parts: Mapping[str, Any], prefix: str) -> dict[str, float]:
+        """Metrics of every part by name, and an accuracy that is their mean where there is more than a plain one."""
+        if not parts:
+            raise ConfigurationError("There is nothing to evaluate on: pass `eval_dataset`.")
+        metrics: dict[str, float] = {}
+        for name, part in parts.items():
+            metrics |= self._measure(part, f"{prefix}_{name}" if name else prefix)
+        if "" not in parts:  # what plateaus, best models and curves go by
+            of_parts = [metrics[f"{prefix}_{name}_accuracy"] for name in parts]
+            metrics[f"{prefix}_accuracy"] = sum(of_parts) / len(of_parts)
+        return metrics
+
+    def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
+        trainer = self._trainer
+        rows = list(dataset)
+        if not rows or not isinstance(rows[0], PoolRow):
+            rows = read_rows(rows, "eval_dataset", self._formatting_func)
+        if trainer.args.eval_with_teacher:
+            rows = [row for row in rows if row.reference is not None]
+            if not rows:
+                raise DataError(
+                    "No evaluation row has an answer: `train()` asks the teacher for them at its beginning, and it "
+                    "gave none that can be read. Give `eval_dataset` a column with answers, or look at the journal."
+                )
+        require_references(rows)
+        with trainer.open_student() as student:
+            metrics, said = trainer.kind.measure(
+                trainer.rounds.runner(), student, rows, trainer.state.global_step, prefix
+            )
+        if self._extra_metrics is not None:
+            metrics |= {f"{prefix}_{key}": value for key, value in self._extra_metrics(rows, said).items()}
+        return metrics
+
+    def ask_teacher(self) -> None:
+        """`eval_with_teacher`: rows without a reference get the teacher's answer; it is asked for once."""
+        trainer = self._trainer
+        rows = [row for part in trainer.data.eval_parts.values() for row in part if row.reference is None]
+        if not rows:
+            return
+        method = get_annotation("cot", trainer.task, trainer.annotation_settings)
+        items = [AnnotationItem(row) for row in rows]
+
+        def ask() -> list[Annotation | None]:
+            return annotate_rows(trainer.session.open_dispatcher, method, items)
+
+        annotations = on_main_process(trainer.accelerator, ask)
+        for row, annotation in zip(rows, annotations, strict=True):
+            row.reference = annotation.answer if annotation is not None and annotation.status == "ok" else None
+        unanswered = sum(row.reference is None for row in rows)
+        logger.warning(
+            "The metric is agreement with the teacher: it answered %d evaluation rows; %d that it could not answer "
+            "are left out.",
+            len(rows) - unanswered,
+            unanswered,
+        )
