@@ -11,11 +11,15 @@ WORKERS ?= 2
 # One thread a process: two busy processes that each take every core are far slower than two that share them.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-legacy quality bench clean
+.PHONY: demo hub test test-legacy quality bench clean
 
 demo: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		recipes/elad.py --config recipes/configs/elad_quickstart.yaml $(ARGS)
+
+# A small Hub on this machine, to see what a push uploads; the line it prints sends other commands there.
+hub: $(VENV)/.ready
+	PYTHONPATH=tests $(VENV)/bin/python -m hub_server $(ARGS)
 
 test: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
