@@ -3,6 +3,8 @@
 from .base import AnnotationItem, AnnotationMethod, AnnotationSettings, Ask
 from .clear import ClearAnnotation
 from .cot import CotAnnotation
+from .demonstrations import Demonstrations
+from .label import LabelAnnotation
 from .one_call import OneCallAnnotation
 from .registry import BaseAnnotation, available_annotations, get_annotation, register_annotation
 from .verdicts import Verdict, read_verdict
@@ -17,6 +19,8 @@ __all__ = [
     "BaseAnnotation",
     "ClearAnnotation",
     "CotAnnotation",
+    "Demonstrations",
+    "LabelAnnotation",
     "OneCallAnnotation",
     "Verdict",
     "available_annotations",

@@ -51,6 +51,8 @@ class LabelSet:
         self._index: dict[str, int] = {}
         for index, name in enumerate(self.names):
             key = normalised(name)
+            if len(name.splitlines()) > 1:
+                raise ConfigurationError(f"The label {name!r} has a line break in it: name it on one line.")
             if not key:
                 raise ConfigurationError(
                     f"Nothing is left of the label {name!r} without punctuation: name it in words."

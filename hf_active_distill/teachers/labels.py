@@ -62,15 +62,29 @@ class LabelDistribution:
         return max(self.probabilities)
 
 
+_ASK_LETTER = "\n\nAnswer with the letter of one option only."
+_ANSWER = "\nAnswer: "
+
+
 def lettered(prompt: Prompt, labels: Sequence[str]) -> Prompt:
     """The prompt with the labels as lettered options; of a conversation, its last turn carries them."""
     options = "\n".join(f"{letter}. {label}" for letter, label in zip(LETTERS, labels, strict=False))
-    tail = f"\n\n{options}\n\nAnswer with the letter of one option only."
+    tail = f"\n\n{options}{_ASK_LETTER}"
     if isinstance(prompt, str):
-        return f"{prompt}{tail}\nAnswer: "
+        return f"{prompt}{tail}{_ANSWER}"
     turns: Messages = [dict(turn) for turn in prompt]
     turns[-1]["content"] += tail
     return turns
+
+
+def read_lettered(text: str) -> tuple[str, list[str]] | None:
+    """The prompt and the labels that [`lettered`] put together, `None` for other texts."""
+    body, found, _ = text.removesuffix(_ANSWER).rpartition(_ASK_LETTER)
+    prompt, _, options = body.rpartition(f"\n\n{LETTERS[0]}. ")
+    labels = f"{LETTERS[0]}. {options}".split("\n")
+    if not found or any(not label.startswith(f"{letter}. ") for letter, label in zip(LETTERS, labels, strict=False)):
+        return None
+    return prompt, [label[3:] for label in labels]
 
 
 async def label_distribution(
