@@ -213,15 +213,14 @@ class LabelAnnotation(BaseAnnotation):
     def plan(self, item: AnnotationItem) -> list[list[TeacherRequest]]:
         """
         Fewest: a server that shows all labels among its top tokens. Most: one with TGI's default of five, asked set by
-        set, or one that must be sampled, whichever asks more.
+        set, or one that shows none after all and is sampled, whichever asks more.
         """
         able = TeacherInfo(
             "planned", door="tgi", supports_logprobs=True, supports_grammar=True, supports_prefill_logprobs=True
         )
-        unable = replace(able, supports_logprobs=False, supports_grammar=False, supports_prefill_logprobs=False)
-        wide = replace(able, max_top_tokens=len(LETTERS), supports_grammar=False)
-        fewest = self._planned(item, wide, LETTERS)
-        return [fewest, max(self._planned(item, able, "A"), self._planned(item, unable, "A"), key=len)]
+        fewest = self._planned(item, replace(able, supports_grammar=False), LETTERS)
+        visible = ["A", ""] if self.method == "auto" else ["A"]
+        return [fewest, max((self._planned(item, able, letters) for letters in visible), key=len)]
 
     def _planned(self, item: AnnotationItem, info: TeacherInfo, visible: str) -> list[TeacherRequest]:
         """The requests that a teacher gets which has `visible` letters among its top tokens."""
@@ -251,7 +250,7 @@ class _Planned:
     """Answers at once what leads to the next request."""
 
     def __init__(self, visible: str):
-        self._top = [[TopToken(letter, -1.0) for letter in visible]]
+        self._top = [[TopToken(letter, -1.0) for letter in visible]] if visible else None
 
     async def __call__(self, request: TeacherRequest, *, turn: int = 0) -> TeacherReply:
         return TeacherReply("A", top_tokens=self._top, prefill=[TopToken("A", -1.0)])

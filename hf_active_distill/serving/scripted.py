@@ -16,14 +16,15 @@ from ..annotation.solutions import read_wording
 from ..annotation.verdicts import read_verdict
 from ..errors import ConfigurationError, DataError, TeacherRequestError
 from ..records import Messages, Usage
-from ..synthetic import World, get_world
+from ..synthetic import LabelWorld, World, get_world
 from ..tasks import ReasoningTask
 from ..teachers.base import TopToken
 from .backend import ServedModel, ServedReply, ServedToken, ServingParams, TokenListener, TokenSpan
+from .scripted_labels import LabelTeacher, NextToken
 
 
-#: Gives the whole answer to a conversation.
-Responder = Callable[[Messages, ServingParams], str]
+#: Gives the whole answer to a conversation, or the distribution of its only token.
+Responder = Callable[[Messages, ServingParams], str | NextToken]
 
 _PIECE = re.compile(r"\s?[^\W\d_]{1,8}|\s?\d{1,3}|\s?[^\w\s]|\s|_")
 _MAX_TOTAL_TOKENS = 32768
@@ -104,22 +105,30 @@ class ScriptedBackend:
                 f"tokens and {params.max_new_tokens} `max_new_tokens`",
                 status=422,
             )
-        text = self._respond(messages, params)
+        said = self._respond(messages, params)
+        first = said.bound(params) if isinstance(said, NextToken) else None
+        text = first.choose(params) if first is not None else str(said)
         stopped = min((end for stop in params.stop if (end := text.find(stop)) >= 0), default=None)
         if stopped is not None:
             stop = next(stop for stop in params.stop if text.startswith(stop, stopped))
             text = text[: stopped + len(stop)]
         spans = self.tokenize(text)
-        cut = len(spans) > params.max_new_tokens
+        # Without a stop string the end-of-text token needs room, too.
+        cut = len(spans) + (stopped is None) > params.max_new_tokens
         spans = spans[: params.max_new_tokens]
         tokens = [ServedToken(span.id, span.text, 0.0) for span in spans]
         if not cut and stopped is None:
             tokens.append(ServedToken(0, "</s>", 0.0, special=True))
+        top = [[TopToken(token.text, 0.0, token.id)] for token in tokens]
+        if first is not None:
+            tokens[0].logprob = first.logprobs[text]
+            best = first.top(params.top_logprobs or 0)
+            top[0] = [TopToken(token.text, token.logprob, _token_id(token.text)) for token in best]
         return ServedReply(
             text=text[: spans[-1].stop] if cut else text,
             finish_reason="length" if cut else "stop",
             usage=Usage(calls=1, prompt_tokens=prompt_tokens, completion_tokens=len(tokens)),
-            top_tokens=[[TopToken(t.text, t.logprob, t.id)] for t in tokens] if params.top_logprobs else None,
+            top_tokens=top if params.top_logprobs else None,
             tokens=tokens,
             stopped_by_sequence=stopped is not None and not cut,
             seed=params.seed,
@@ -136,12 +145,15 @@ def scripted_backend(name: str, *, error_rate: float = 0.0, seed: int = 0) -> Sc
 
     Args:
         name (`str`): Name of a world ([`~synthetic.get_world`]).
-        error_rate (`float`, *optional*, defaults to `0.0`): Share of steps that it judges or writes wrongly.
+        error_rate (`float`, *optional*, defaults to `0.0`): Share of steps that it judges or writes wrongly, of texts
+            that it takes for another class.
         seed (`int`, *optional*, defaults to `0`): Seed of its mistakes.
     """
     if not 0 <= error_rate <= 1:
         raise ConfigurationError(f"error_rate={error_rate} must be a share between 0 and 1.")
-    teacher = WorldTeacher(get_world(name), error_rate=error_rate, seed=seed)
+    world = get_world(name)
+    kind = LabelTeacher if isinstance(world, LabelWorld) else WorldTeacher
+    teacher = kind(world, error_rate=error_rate, seed=seed)
     suffix = f"-e{error_rate:g}-s{seed}" if error_rate else ""
     return ScriptedBackend(f"scripted/{name}{suffix}", teacher)
 

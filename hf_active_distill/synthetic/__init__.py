@@ -1,17 +1,21 @@
-"""Reasoning problems made by code, with a solver that can check and continue a chain of steps."""
+"""Problems made by code: reasoning with a solver that can check and continue steps, texts with labels."""
 
 from pathlib import Path
 
 from .arithmetic import ArithmeticWorld
-from .base import Solution, World, available_worlds, get_world, register_world
+from .base import LabelWorld, Solution, World, available_worlds, get_world, register_world
+from .messages import MessageWorld
 
 
 __all__ = [
     "ArithmeticWorld",
+    "LabelWorld",
+    "MessageWorld",
     "Solution",
     "World",
     "available_worlds",
     "get_world",
+    "quickstart_classifier_path",
     "quickstart_student_path",
     "register_world",
 ]
@@ -23,3 +27,11 @@ def quickstart_student_path() -> Path:
     other model folder; `recipes/pretrain_quickstart_student.py` makes it.
     """
     return Path(__file__).parent / "assets" / "quickstart_student"
+
+
+def quickstart_classifier_path() -> Path:
+    """
+    Folder of the shipped encoder: a very small BERT that has read unlabelled messages of the world `support_messages`,
+    without a classification head. It loads like any other; `recipes/pretrain_quickstart_classifier.py` makes it.
+    """
+    return Path(__file__).parent / "assets" / "quickstart_classifier"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ..errors import ConfigurationError
 from ..records import PoolRow
@@ -41,10 +41,36 @@ class World(Protocol):
         ...
 
 
-_WORLDS: dict[str, Callable[..., World]] = {}
+@runtime_checkable
+class LabelWorld(Protocol):
+    """
+    Texts made by code, with a label each, and the knowledge of how probable every label is given a text: what a
+    scripted teacher of a classification task stands on.
+    """
+
+    name: str
+    labels: list[str]
+    descriptions: dict[str, str]
+
+    def problems(self, n: int, seed: int, split: str) -> list[PoolRow]:
+        """`n` different rows with their label as the reference. Rows of two splits never share a text."""
+        ...
+
+    def posterior(self, text: str) -> dict[str, float]:
+        """The probability of every label; [`~errors.DataError`] for a text that is none of this world."""
+        ...
+
+    def confused(self, label: str) -> str:
+        """The label that this one is taken for, and the other way round."""
+        ...
 
 
-def register_world(name: str) -> Callable[[Callable[..., World]], Callable[..., World]]:
+WorldType = TypeVar("WorldType", bound=Callable[..., World | LabelWorld])
+
+_WORLDS: dict[str, Callable[..., World | LabelWorld]] = {}
+
+
+def register_world(name: str) -> Callable[[WorldType], WorldType]:
     """
     Puts a world (a class, or a function that returns one) under a name, as a decorator.
 
@@ -52,7 +78,7 @@ def register_world(name: str) -> Callable[[Callable[..., World]], Callable[..., 
         name (`str`): Name for [`get_world`]; an existing one is replaced.
     """
 
-    def register(factory: Callable[..., World]) -> Callable[..., World]:
+    def register(factory: WorldType) -> WorldType:
         _WORLDS[name] = factory
         return factory
 
@@ -64,13 +90,16 @@ def available_worlds() -> list[str]:
     return sorted(_WORLDS)
 
 
-def get_world(name: str, **options: Any) -> World:
+def get_world(name: str, **options: Any) -> Any:
     """
     Makes a world by name.
 
     Args:
         name (`str`): One of [`available_worlds`].
         options (`Any`): Passed to the world.
+
+    Returns:
+        [`World`] or [`LabelWorld`].
     """
     if name not in _WORLDS:
         raise ConfigurationError(f"Unknown world {name!r}. Choose one of {', '.join(available_worlds())}.")

@@ -115,11 +115,11 @@ class HTTPDoor:
 
     async def _within_top_cap(self, params: GenerationParams, send: Callable[[], Awaitable[Any]]) -> Any:
         """Sends; where the server only refuses the number of top tokens, it says its cap, and gets that many asked."""
+        wanted = self._top(params)  # before sending: a call beside this one may learn the cap meanwhile
         try:
             return await send()
         except TeacherRequestError as error:
             cap = top_tokens_cap(str(error))
-            wanted = self._top(params)
             if cap is None or wanted is None or wanted <= cap:
                 raise
             self._max_top = cap

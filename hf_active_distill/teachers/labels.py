@@ -40,7 +40,8 @@ class LabelDistribution:
         labels (`list[str]`): In the order they were given.
         probabilities (`list[float]`): Of each, summing to 1; all equal where the teacher named none of them.
         mass (`float` or `None`): Probability that the teacher's next word is one of the labels at all, before
-            renormalising; `None` where it was not asked for or cannot be known.
+            renormalising; the most that it can be where none of them is among the top tokens; `None` where it was not
+            asked for.
         method (`str`): `"grammar"`, `"top_tokens"`, `"scored"` or `"samples"`.
         usage (`Usage`): What it cost.
     """
@@ -181,6 +182,8 @@ class _Inquiry:
     candidates: list[str]
     params: GenerationParams
     usage: Usage = field(default_factory=Usage)
+    #: Most probability that the candidates can have together which are not among the top tokens of a free request.
+    hidden: float = 1.0
 
     async def _send(self, prompt: Prompt, sample_index: int = 0, **fields: Any) -> TeacherReply:
         params = replace(self.params, **fields)
@@ -207,8 +210,8 @@ class _Inquiry:
         logprobs = await self._joined()
         if logprobs is None:
             return None, None, "grammar"
-        total = None if free is None else _mass(free, dict(zip(self.candidates, logprobs, strict=True)))
-        return logprobs, total, "grammar"
+        bound_to = dict(zip(self.candidates, logprobs, strict=True))
+        return logprobs, None if free is None else _mass(free, bound_to, self.hidden), "grammar"
 
     async def _joined(self) -> list[float] | None:
         """Bound to the candidates; in sets that share the best candidate so far where the server's cap is smaller."""
@@ -245,6 +248,8 @@ class _Inquiry:
         )
         if not reply.top_tokens:
             return None
+        if not bound:
+            self.hidden = _hidden(reply.top_tokens[0], len(asked))
         return {candidate: _logsumexp(_matching(reply.top_tokens[0], candidate)) for candidate in asked}
 
     async def by_score(self, terminator: str) -> tuple[list[float], float | None]:
@@ -307,11 +312,17 @@ def _matching(row: Sequence[TopToken], candidate: str) -> list[float]:
     ]
 
 
-def _mass(free: dict[str, float], bound: dict[str, float]) -> float | None:
+def _hidden(row: Sequence[TopToken], count: int) -> float:
+    """Most probability that `count` tokens beside the top ones can have: each at most what the last of these has."""
+    shown = [math.exp(token.logprob) for token in row if token.logprob is not None and token.logprob > _MASKED]
+    return min(max(0.0, 1 - sum(shown)), count * min(shown, default=1.0))
+
+
+def _mass(free: dict[str, float], bound: dict[str, float], hidden: float) -> float:
     """Raw mass: what a candidate has freely over what it has among the candidates alone, the best known one's."""
     seen = [candidate for candidate, value in free.items() if value > -math.inf and bound[candidate] > -math.inf]
     if not seen:
-        return None
+        return hidden
     best = max(seen, key=free.__getitem__)
     share = bound[best] - _logsumexp(list(bound.values()))
     return min(1.0, math.exp(free[best] - share))

@@ -261,8 +261,8 @@ def test_calls_lie_within_the_plan(kind, replies):
 
 def test_plans_without_an_explanation():
     for kind in available_annotations():
-        method = get_annotation(kind, get_task("reasoning"))
-        fewest, most = method.plan(AnnotationItem(ROW))
+        task = get_task("classification", labels=["few", "many"]) if kind == "label" else get_task("reasoning")
+        fewest, most = get_annotation(kind, task).plan(AnnotationItem(ROW))
         assert 1 == len(fewest) <= len(most)
     empty = Explanation("r1", "", [], None)
     plan = get_annotation("clear", get_task("reasoning")).plan(AnnotationItem(ROW, empty))
@@ -271,7 +271,7 @@ def test_plans_without_an_explanation():
 
 def test_annotation_registry_names_the_cure():
     task = get_task("reasoning")
-    with pytest.raises(ConfigurationError, match="clear, cot, one_call"):
+    with pytest.raises(ConfigurationError, match="clear, cot, label, one_call"):
         get_annotation("poem", task)
     with pytest.raises(ConfigurationError, match="answer_from"):
         get_annotation("clear", task, answer_from="nobody")
