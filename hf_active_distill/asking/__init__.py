@@ -6,7 +6,7 @@ from .forecast import Forecast, Range, forecast
 from .journal import Journal
 from .reader import JournalReader
 from .rows import Call, JournalRow
-from .spending import spending_lines, write_forecast
+from .spending import Spending, read_spending, spending_lines, write_forecast
 
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "JournalRow",
     "Prices",
     "Range",
+    "Spending",
     "forecast",
+    "read_spending",
     "spending_lines",
     "write_forecast",
 ]

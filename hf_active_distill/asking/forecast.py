@@ -37,6 +37,22 @@ class Range:
 
 
 @dataclass(frozen=True)
+class ForecastFigure:
+    """
+    Args:
+        name (`str`): In words.
+        foreseen ([`Range`]): Before the first call.
+        spent (`float` or `None`): What it came to, where that is known.
+        assumption (`str`): What the range was made from.
+    """
+
+    name: str
+    foreseen: Range
+    spent: float | None
+    assumption: str
+
+
+@dataclass(frozen=True)
 class Forecast:
     """
     Args:
@@ -54,17 +70,22 @@ class Forecast:
     cost: Range | None = None
     assumptions: dict[str, str] = field(default_factory=dict)
 
+    def figures(self, spent: Usage | None = None, cost: float | None = None) -> list[ForecastFigure]:
+        """The forecast figure by figure; with `spent`, what it came to stands beside it."""
+        actual = {} if spent is None else _figures(spent, cost)
+        names = ("calls", "prompt_tokens", "completion_tokens", "tokens", "cost")
+        foreseen = {name: figure for name in names if (figure := getattr(self, name)) is not None}
+        return [
+            ForecastFigure(name.replace("_", " "), figure, actual.get(name), self.assumptions[name])
+            for name, figure in foreseen.items()
+        ]
+
     def lines(self, spent: Usage | None = None, cost: float | None = None) -> list[str]:
         """One line a figure; with `spent`, what it came to stands beside it."""
-        actual = {} if spent is None else _figures(spent, cost)
         out = []
-        for name in ("calls", "prompt_tokens", "completion_tokens", "tokens", "cost"):
-            figure = getattr(self, name)
-            if figure is None:
-                continue
-            came = actual.get(name)
-            came_to = "" if came is None else f"; spent {_number(came)}"
-            out.append(f"{name.replace('_', ' ')}: {figure}{came_to} ({self.assumptions[name]})")
+        for figure in self.figures(spent, cost):
+            came_to = "" if figure.spent is None else f"; spent {_number(figure.spent)}"
+            out.append(f"{figure.name}: {figure.foreseen}{came_to} ({figure.assumption})")
         return out
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..records import Usage
 from .forecast import Forecast
 from .reader import JournalReader
 
@@ -32,10 +34,24 @@ def write_forecast(output_dir: str | Path, made: Forecast, *, journal: str | Pat
     os.replace(partial, folder / FORECAST_FILE)
 
 
-def spending_lines(output_dir: str | Path) -> list[str]:
+@dataclass(frozen=True)
+class Spending:
     """
-    One line a figure: what was foreseen, what was spent, and what the forecast assumed. Answers that were in the
-    journal already when the run asked for them were paid for by another run and count for nothing here.
+    Args:
+        forecast ([`~asking.forecast.Forecast`]): What was foreseen, before the first call.
+        usage ([`~records.Usage`]): What the journal says was spent so far.
+        cost (`float` or `None`): The same in money, where prices are known.
+    """
+
+    forecast: Forecast
+    usage: Usage
+    cost: float | None = None
+
+
+def read_spending(output_dir: str | Path) -> Spending:
+    """
+    What a run was foreseen to ask for, and what it has spent. Answers that were in the journal already when the run
+    asked for them were paid for by another run and count for nothing here.
 
     Raises:
         [`~errors.DataError`]: When the folder holds no forecast.
@@ -54,9 +70,13 @@ def spending_lines(output_dir: str | Path) -> list[str]:
         raise DataError(
             f"{path} is not a forecast ({type(error).__name__}: {error}): it was changed or cut."
         ) from None
-    reader = JournalReader(place)
-    try:
+    with JournalReader(place) as reader:
         usage, _ = reader.spent(run)
-        return made.lines(usage, reader.cost(run))
-    finally:
-        reader.close()
+        return Spending(made, usage, reader.cost(run))
+
+
+def spending_lines(output_dir: str | Path) -> list[str]:
+    """One line a figure: what was foreseen, what was spent, and what the forecast assumed. Raises as
+    [`read_spending`] does."""
+    spending = read_spending(output_dir)
+    return spending.forecast.lines(spending.usage, spending.cost)
