@@ -11,7 +11,7 @@ WORKERS ?= 2
 # One thread a process: two busy processes that each take every core are far slower than two that share them.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo hub test test-legacy quality bench clean
+.PHONY: demo hub test test-legacy test-browser quality bench screenshots clean
 
 demo: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -27,6 +27,10 @@ test: $(VENV)/.ready
 test-legacy: $(LEGACY_VENV)/.ready
 	$(THREADS) $(LEGACY_VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
+# Opens the report in headless Chromium: Debian's packages chromium and chromium-driver.
+test-browser: $(VENV)/.ready
+	$(THREADS) $(VENV)/bin/python -m pytest -m browser $(ARGS)
+
 quality: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -37,10 +41,15 @@ bench: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/python benchmarks/dispatcher.py
 	$(THREADS) $(VENV)/bin/python benchmarks/selection_signals.py
 
+# The pictures of the report in README and docs, from a run of the demo beside rows drawn at random.
+screenshots: $(VENV)/.ready
+	$(MAKE) demo ARGS="--compare random"
+	$(THREADS) $(VENV)/bin/python docs/images/make_screenshots.py out/elad_quickstart
+
 $(VENV)/.ready: pyproject.toml constraints/modern.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install $(QUIET) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(VENV)/bin/python -m pip install $(QUIET) -c constraints/modern.txt -e ".[test,quality]"
+	$(VENV)/bin/python -m pip install $(QUIET) -c constraints/modern.txt -e ".[test,quality,trackio]"
 	touch $@
 
 $(LEGACY_VENV)/.ready: pyproject.toml constraints/legacy.txt

@@ -65,7 +65,7 @@ from hf_active_distill.errors import (
     ConfigurationError,
     DataError,
 )
-from hf_active_distill.reports import plot_learning_curves, read_metrics
+from hf_active_distill.reports import plot_learning_curves, read_metrics, write_report
 from hf_active_distill.synthetic import get_world
 
 
@@ -155,7 +155,8 @@ def main(script_args: ScriptArguments, training_args: ActiveDistillationConfig, 
                 break
     if trainer is not None and trainer.is_world_process_zero() and not script_args.plan and code != EXIT_TERMINATED:
         draw(arms)
-        print(f"Student, annotations.parquet, metrics.jsonl and learning_curve.png are in {training_args.output_dir}.")
+        write_report(training_args.output_dir)  # once more: the arm beside it has ended since
+        print(f"Student, annotations.parquet, metrics.jsonl and report/index.html are in {training_args.output_dir}.")
     if trainer is not None:
         trainer.accelerator.wait_for_everyone()  # a process that leaves early can abort the others
         trainer.accelerator.end_training()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def gather(output_dir: str | Path, *, beside: Iterable[str | Path] = (), max_byt
     return {
         "name": folder.resolve().name,
         "version": __version__,
-        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": _settings(arms[0]),
         "planned_rounds": number(arms[0].settings.get("num_rounds")),
         "stop_reason": last.get("stop_reason"),
@@ -69,8 +69,12 @@ def gather(output_dir: str | Path, *, beside: Iterable[str | Path] = (), max_byt
 
 
 def _settings(arm: Arm) -> list[list[str]]:
-    given = {name: value for name, value in arm.settings.items() if value is not None}
-    return [[name, clip(json.dumps(value, ensure_ascii=False).strip('"'), MAX_SETTING)] for name, value in given.items()]
+    given = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in arm.settings.items()
+        if value is not None
+    }
+    return [[name, clip(value, MAX_SETTING)] for name, value in given.items()]
 
 
 def _forecast(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from .callbacks import (
 )
 from .config import ActiveDistillationConfig
 from .plan import Plan
+from .reporting import ReportCallback
 from .schedule import RoundSchedule
+from .trackers import TrackerTablesCallback
 from .trainer import ActiveDistillationTrainer
 
 
@@ -20,9 +22,11 @@ __all__ = [
     "ActiveDistillationTrainer",
     "AnnotationEvent",
     "Plan",
+    "ReportCallback",
     "RoundEndEvent",
     "RoundSchedule",
     "SelectionCallback",
     "SelectionEvent",
     "StoppingCallback",
+    "TrackerTablesCallback",
 ]

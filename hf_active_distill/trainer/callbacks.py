@@ -227,15 +227,23 @@ def arrange_callbacks(
     trainer: ActiveDistillationTrainer, callbacks: list[TrainerCallback] | None
 ) -> tuple[SelectionCallback, list[TrainerCallback]]:
     """
-    The callback that runs the rounds, a user's own where one is among `callbacks`, and all of them in their order.
+    The callback that runs the rounds, a user's own where one is among `callbacks`, and all of them in their order:
+    ours first, those that tell of a round after the user's.
 
     Raises:
         [`~errors.ConfigurationError`]: When there is more than one [`SelectionCallback`].
     """
+    from .reporting import ReportCallback  # these two are callbacks themselves
+    from .trackers import TrackerTablesCallback
+
     given = list(callbacks or [])
     selectors = [callback for callback in given if isinstance(callback, SelectionCallback)]
     if len(selectors) > 1:
         raise ConfigurationError("More than one `SelectionCallback` was passed: a round is selected once.")
     selector = selectors[0] if selectors else SelectionCallback()
     selector.bind(trainer)
-    return selector, [StoppingCallback(), selector, *(callback for callback in given if callback is not selector)]
+    others = [callback for callback in given if callback is not selector]
+    telling = [
+        made() for made in (ReportCallback, TrackerTablesCallback) if not any(isinstance(c, made) for c in given)
+    ]
+    return selector, [StoppingCallback(), selector, *others, *telling]

@@ -27,7 +27,9 @@ SWITCHES = (
 # Runs before anything of a page: what the page's policy refused, and whether foreign code ran.
 _WATCH = """
 window.refused = [];
-document.addEventListener("securitypolicyviolation", (event) => refused.push(`${event.effectiveDirective} ${event.blockedURI}`));
+document.addEventListener("securitypolicyviolation", (event) => {
+  refused.push(`${event.effectiveDirective} ${event.blockedURI}`);
+});
 window.ran = [];
 window.alert = window.confirm = window.prompt = (text) => { ran.push(String(text)); };
 window.failures = [];
