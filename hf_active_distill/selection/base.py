@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ..records import Explanation, PoolRow
+from .ranking import best
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Candidate:
     """
     One scored row. `signals` maps each `SignalRequest` to its value: `TokenSignal`, `BoundarySignal`,
     `ResampleSignal`, `list[Explanation]` for `"samples"` (options `k`, `temperature`), `float` for
-    `"self_confidence"`, 1-d array for `"embedding"`.
+    `"self_confidence"`, 1-d array for `"embedding"` and `"probabilities"` (a class an entry), `(T, K)` array for
+    `"mc_probabilities"` (options `samples`).
     """
 
     row: PoolRow
@@ -151,7 +153,7 @@ class SelectionStrategy(ABC):
 
     @abstractmethod
     def score(self, candidate: Candidate, context: SelectionContext) -> float:
-        """Higher means: ask the teacher sooner. NaN is not allowed."""
+        """Higher means: ask the teacher sooner. NaN and infinities are not allowed."""
 
     def tie_breaker(self, candidate: Candidate, context: SelectionContext) -> float:
         """Second key among equal scores."""
@@ -159,15 +161,10 @@ class SelectionStrategy(ABC):
 
     def select(self, context: SelectionContext) -> SelectionResult:
         """Chooses `context.n` candidates."""
-        scores = {c.row_id: float(self.score(c, context)) for c in context.candidates}
-        noise = context.generator.random(len(context.candidates))
-        order = sorted(
-            range(len(context.candidates)),
-            key=lambda i: (
-                -scores[context.candidates[i].row_id],
-                -self.tie_breaker(context.candidates[i], context),
-                noise[i],
-            ),
-        )
-        ids = [context.candidates[i].row_id for i in order[: context.n]]
-        return SelectionResult(ids, scores, {row_id: f"{self.name}={scores[row_id]:.4g}" for row_id in ids})
+        names = [candidate.row_id for candidate in context.candidates]
+        scores = np.array([self.score(candidate, context) for candidate in context.candidates], dtype=np.float64)
+        second = np.array([self.tie_breaker(candidate, context) for candidate in context.candidates])
+        order = best(scores, context.n, context.generator, second=second, ids=names)
+        ids = [names[i] for i in order]
+        by_id = dict(zip(names, scores.tolist(), strict=True))
+        return SelectionResult(ids, by_id, {row_id: f"{self.name}={by_id[row_id]:.4g}" for row_id in ids})

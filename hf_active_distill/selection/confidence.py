@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Candidate, SelectionContext, SelectionStrategy, SignalRequest, TokenSignal
+from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest, TokenSignal
+from .labels import OfProbabilities
+from .measures import least_confidence
 from .options import AGGREGATES, aggregate_values, clean_logprobs, require_choice, signal_of
 from .registry import register_strategy
 
@@ -46,31 +48,44 @@ class MaxEntropy(SelectionStrategy):
 
 @register_strategy("least_confidence")
 @dataclass
-class LeastConfidence(SelectionStrategy):
+class LeastConfidence(OfProbabilities):
     r"""
-    How unlikely the student finds its own greedy explanation y. By `over`:
+    How unlikely the student finds its own greedy explanation y, or its own label. By `over`:
 
         "sequence":   U = - sum_t log p(y_t | x, y_<t)     (order of 1 - p(y | x), without its underflow)
         "normalized": U = - mean_t log p(y_t | x, y_<t)
         "token":      U = - min_t log p(y_t | x, y_<t)     (the least certain token)
+        "label":      U = 1 - max_k p(k | x)
 
-    "sequence" is least-confidence sampling for sequences (Culotta and McCallum, AAAI 2005); the other two are our
-    reading.
+    "sequence" is least-confidence sampling for sequences (Culotta and McCallum, AAAI 2005), "label" the form for
+    classifiers (Lewis and Gale, SIGIR 1994); the other two are our reading.
 
     Args:
-        over (`str`, *optional*, defaults to `"sequence"`): `"sequence"`, `"normalized"` or `"token"`.
+        over (`str`, *optional*, defaults to `"sequence"`): `"sequence"`, `"normalized"`, `"token"` or `"label"`.
+        multi_label (`bool`, *optional*, defaults to `False`): With `"label"`: each label is a yes or no of its own;
+            the mean over the labels is our reading.
     """
 
     name: ClassVar[str] = "least_confidence"
     over: str = "sequence"
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
-        require_choice("over", self.over, ("sequence", "normalized", "token"))
+        require_choice("over", self.over, ("sequence", "normalized", "token", "label"))
 
     def requests(self) -> tuple[SignalRequest, ...]:
-        return (TOKENS,)
+        return self.signals if self.over == "label" else (TOKENS,)
+
+    def measure(self, probabilities: np.ndarray) -> np.ndarray:
+        return least_confidence(probabilities)
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        # Explanations differ in length: no array holds them.
+        return super().select(context) if self.over == "label" else SelectionStrategy.select(self, context)
 
     def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        if self.over == "label":
+            return super().score(candidate, context)
         tokens: TokenSignal | None = signal_of(candidate, TOKENS)
         if tokens is None:
             return 0.0

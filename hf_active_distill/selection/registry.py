@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from ..errors import ConfigurationError, SelectionError
 from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest
+from .ranking import best
 
 
 Factory = Callable[..., SelectionStrategy]
@@ -54,7 +57,7 @@ class FunctionStrategy(SelectionStrategy):
             )
         ids = list(found)[: context.n]
         # A list carries no scores: rank is all that is known, and candidates left out share the last place.
-        scores = {candidate.row_id: float("-inf") for candidate in context.candidates}
+        scores = {candidate.row_id: -float(len(ids)) for candidate in context.candidates}
         scores.update({row_id: -float(rank) for rank, row_id in enumerate(ids)})
         return SelectionResult(ids, scores, dict.fromkeys(ids, self.label))
 
@@ -66,9 +69,9 @@ def _take_best(scores: dict[str, float], context: SelectionContext, label: str) 
     missing = [c.row_id for c in context.candidates if c.row_id not in scores]
     if missing:
         raise SelectionError(f"{label} gave no score for {len(missing)} candidates, {missing[0]!r} among them.")
-    noise = context.generator.random(len(context.candidates))
-    order = sorted(range(len(noise)), key=lambda i: (-scores[context.candidates[i].row_id], noise[i]))
-    ids = [context.candidates[i].row_id for i in order[: context.n]]
+    names = [candidate.row_id for candidate in context.candidates]
+    order = best(np.array([scores[name] for name in names]), context.n, context.generator, ids=names)
+    ids = [names[i] for i in order]
     return SelectionResult(ids, scores, {row_id: f"{label}={scores[row_id]:.4g}" for row_id in ids})
 
 

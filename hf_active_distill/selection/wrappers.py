@@ -89,14 +89,14 @@ def draw_candidates(ids: Sequence[str], n: int | None, generator: np.random.Gene
 def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
     """
     Runs a strategy and checks its result: `n` different ids of candidates, a score of every candidate that is a
-    number, a reason for every choice. [`~errors.SelectionError`] says what is wrong.
+    finite number, a reason for every choice. [`~errors.SelectionError`] says what is wrong.
     """
     result = strategy.select(context)
     known = {candidate.row_id for candidate in context.candidates}
     expected = min(context.n, len(known))
     foreign = [row_id for row_id in result.ids if row_id not in known]
     twice = [row_id for row_id, count in Counter(result.ids).items() if count > 1]
-    unscored = [row_id for row_id in known if np.isnan(result.scores.get(row_id, np.nan))]
+    unscored = [row_id for row_id in known if not np.isfinite(result.scores.get(row_id, np.nan))]
     if foreign:
         problem = f"chose {foreign[0]!r}, which is no candidate"
     elif twice:
@@ -104,7 +104,7 @@ def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
     elif len(result.ids) != expected:
         problem = f"chose {len(result.ids)} rows where {expected} were wanted"
     elif unscored:
-        problem = f"gave no number as the score of {len(unscored)} candidates, {min(unscored)!r} among them"
+        problem = f"gave no finite number as the score of {len(unscored)} candidates, {min(unscored)!r} among them"
     else:
         return replace(result, reasons={row_id: result.reasons.get(row_id, strategy.name) for row_id in result.ids})
     raise SelectionError(f"Strategy {strategy!r} {problem}. Return different ids of the context's candidates.")

@@ -119,7 +119,7 @@ def test_a_function_may_return_ids_scores_or_a_result():
 
     by_ids = choose(as_strategy(last_first), context_of(4, 2))
     assert by_ids.ids == ["r3", "r2"]
-    assert by_ids.scores == {"r3": 0.0, "r2": -1.0, "r1": float("-inf"), "r0": float("-inf")}
+    assert by_ids.scores == {"r3": 0.0, "r2": -1.0, "r1": -2.0, "r0": -2.0}
     assert by_ids.reasons == {"r3": "last_first", "r2": "last_first"}
 
     scored = choose(
@@ -174,7 +174,12 @@ def test_as_strategy_refuses_what_is_none():
         (["r0", "r0"], "'r0' more than once"),
         (["r0"], "chose 1 rows where 2 were wanted"),
         ({"r0": 1.0}, "no score for 2 candidates"),
-        ({"r0": 1.0, "r1": float("nan"), "r2": 0.0}, "no number as the score of 1 candidates"),
+        ({"r0": 1.0, "r1": float("nan"), "r2": 0.0}, "'r1' cannot be ranked: its score is not a finite number"),
+        ({"r0": 1.0, "r1": 0.0, "r2": float("-inf")}, "'r2' cannot be ranked: its score is not a finite number"),
+        (
+            SelectionResult(["r0", "r1"], {"r0": 1.0, "r1": 0.0, "r2": float("inf")}, {}),
+            "no finite number as the score of 1 candidates, 'r2' among them",
+        ),
     ],
 )
 def test_a_wrong_result_says_what_is_wrong(returned, problem):

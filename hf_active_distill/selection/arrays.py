@@ -1,0 +1,185 @@
+"""Strategies that look at all candidates at once, as arrays: what they are given, and what they give."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import SelectionError
+from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest
+from .ranking import best, refuse
+
+
+class Arrays:
+    """
+    Signals of all candidates, a row a candidate, stacked when they are asked for.
+
+    Args:
+        size (`int`): Candidates.
+        signals (`Mapping[str, np.ndarray]`): By name of the signal, shape `(size, ...)`.
+        labelled (`Mapping[str, np.ndarray]`, *optional*): The same of the rows that are labelled already.
+        ids (`Sequence[str]`, *optional*): How an error names a row; its number otherwise.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        signals: Mapping[str, np.ndarray],
+        labelled: Mapping[str, np.ndarray] | None = None,
+        ids: Sequence[str] | None = None,
+    ):
+        self.size = size
+        self.ids = ids
+        self._signals = {name: self._checked(name, values, size) for name, values in signals.items()}
+        self._labelled = {name: self._checked(name, values, None) for name, values in (labelled or {}).items()}
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        requests: Sequence[SignalRequest],
+        labelled: Sequence[Candidate] = (),
+        labelled_requests: Sequence[SignalRequest] = (),
+    ) -> Arrays:
+        """Stacks the signals of candidates."""
+        signals = {request.name: _stack(candidates, request) for request in requests} if candidates else {}
+        known = {request.name: _stack(labelled, request) for request in labelled_requests} if labelled else {}
+        return cls(len(candidates), signals, known, [candidate.row_id for candidate in candidates])
+
+    def signal(self, name: str) -> np.ndarray:
+        """A signal of the candidates, shape `(size, ...)`."""
+        if name not in self._signals:
+            raise SelectionError(f"The strategy reads the signal {name!r}, which was not given: pass it.")
+        return self._signals[name]
+
+    def labelled(self, name: str) -> np.ndarray | None:
+        """A signal of the labelled rows; `None` where nothing is labelled yet."""
+        values = self._labelled.get(name)
+        return None if values is None or len(values) == 0 else values
+
+    def probabilities(self, *, multi_label: bool = False, name: str = "probabilities") -> np.ndarray:
+        """A signal of probabilities over at least two classes; rows sum to 1 unless labels are independent."""
+        values = self.signal(name)
+        require_probabilities(values, self.ids, multi_label=multi_label, axes=3 if name.startswith("mc_") else 2)
+        return values
+
+    def _checked(self, name: str, values: np.ndarray, size: int | None) -> np.ndarray:
+        values = np.asarray(values)
+        if not np.issubdtype(values.dtype, np.floating) or values.dtype.itemsize < 4:
+            values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
+        if size is not None and len(values) != size:
+            raise SelectionError(f"The signal {name!r} has {len(values)} rows for {size} candidates.")
+        refuse(~np.isfinite(values), f"its signal {name!r} has a NaN or an infinity", self.ids if size else None)
+        return values
+
+
+def require_probabilities(
+    values: np.ndarray, ids: Sequence[str] | None = None, *, multi_label: bool = False, axes: int = 2
+) -> None:
+    """Raises a [`~errors.SelectionError`] that names the first row which is no distribution."""
+    if values.ndim != axes or (values.shape[-1] < 2 and not multi_label):
+        raise SelectionError(
+            f"Probabilities have the shape {values.shape}; wanted are {axes} axes, the last with at least two classes."
+        )
+    refuse((values < 0) | (values > 1 + 1e-3), "a probability is outside of 0 to 1", ids)
+    if not multi_label:
+        sums = np.abs(values.sum(axis=-1) - 1.0) > 1e-3
+        refuse(sums, "its probabilities do not sum to 1 (`multi_label=True` takes independent labels)", ids)
+
+
+def _stack(candidates: Sequence[Candidate], request: SignalRequest) -> np.ndarray:
+    missing = [candidate.row_id for candidate in candidates if candidate.signals.get(request) is None]
+    if missing:
+        raise SelectionError(f"{len(missing)} rows have no signal {request.name!r}, {missing[0]!r} among them.")
+    values: list[Any] = [np.asarray(candidate.signals[request]) for candidate in candidates]
+    different = [i for i, value in enumerate(values) if value.shape != values[0].shape]
+    if different:
+        odd = different[0]
+        raise SelectionError(
+            f"The signal {request.name!r} of row {candidates[odd].row_id!r} has the shape {values[odd].shape}, the "
+            f"first row's has {values[0].shape}: this strategy needs the same choices for every row."
+        )
+    return np.stack(values)
+
+
+@dataclass
+class Choice:
+    """
+    A choice in row numbers.
+
+    Args:
+        indices (`np.ndarray` of shape `(n,)`): Chosen rows, best first.
+        scores (`np.ndarray` of shape `(N,)`): Every row's, higher = sooner; what it measures is the strategy's.
+        reasons (`dict[int, str]`): Of chosen rows where it is another than the score.
+    """
+
+    indices: np.ndarray
+    scores: np.ndarray
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+class ArrayStrategy(SelectionStrategy):
+    """
+    Base of strategies that look at all candidates at once: say which `signals` are read, and choose from the stacked
+    arrays. `score` of a single candidate has no meaning for most of them.
+    """
+
+    #: Read of every candidate, and of every labelled row.
+    signals: ClassVar[tuple[SignalRequest, ...]] = ()
+    labelled_signals: ClassVar[tuple[SignalRequest, ...]] = ()
+
+    @property
+    def needs_labelled(self) -> tuple[SignalRequest, ...]:
+        return self.labelled_signals
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return self.signals
+
+    @abstractmethod
+    def choose_rows(self, pool: Arrays, n: int, generator: np.random.Generator) -> Choice:
+        """Chooses `n` rows of the pool, never more than it has."""
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        raise SelectionError(f"{self.name} weighs candidates against each other: use `select`.")
+
+    def select(self, context: SelectionContext) -> SelectionResult:
+        pool = Arrays.of(context.candidates, self.requests(), context.labelled, self.needs_labelled)
+        n = min(context.n, pool.size)
+        if n < 1:
+            return SelectionResult([], dict.fromkeys((c.row_id for c in context.candidates), 0.0), {})
+        choice = self.choose_rows(pool, n, context.generator)
+        ids = [candidate.row_id for candidate in context.candidates]
+        reasons = reasons_of(choice, self.name)
+        return SelectionResult(
+            [ids[i] for i in choice.indices.tolist()],
+            dict(zip(ids, choice.scores.tolist(), strict=True)),
+            {ids[i]: reason for i, reason in reasons.items()},
+        )
+
+
+def reasons_of(choice: Choice, name: str) -> dict[int, str]:
+    """A reason for each chosen row: its own, or the score."""
+    return {
+        i: choice.reasons.get(i, f"{name}={score:.4g}")
+        for i, score in zip(choice.indices.tolist(), choice.scores[choice.indices].tolist(), strict=True)
+    }
+
+
+class PointwiseStrategy(ArrayStrategy):
+    """Base of strategies whose score of a row depends on that row alone."""
+
+    @abstractmethod
+    def scores(self, pool: Arrays) -> np.ndarray:
+        """A score of every row, shape `(N,)`."""
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        pool = Arrays.of([candidate], self.requests(), context.labelled, self.needs_labelled)
+        return float(self.scores(pool)[0])
+
+    def choose_rows(self, pool: Arrays, n: int, generator: np.random.Generator) -> Choice:
+        scores = self.scores(pool)
+        return Choice(best(scores, n, generator, ids=pool.ids), scores)
