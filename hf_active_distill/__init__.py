@@ -37,6 +37,7 @@ _EXPORTS = {
     "register_task": "tasks",
     "score": "functional",
     "select": "functional",
+    "select_rows": "selection",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from .selection import SelectionStrategy as SelectionStrategy
     from .selection import get_strategy as get_strategy
     from .selection import register_strategy as register_strategy
+    from .selection import select_rows as select_rows
     from .students import Student as Student
     from .tasks import Task as Task
     from .tasks import get_task as get_task

@@ -1,4 +1,7 @@
-"""The parts without the trainer: `score`, `select` and `annotate` take data sets and give data sets."""
+"""
+The parts without the trainer: `score`, `select` and `annotate` take data sets and give data sets, `select_rows` takes
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from datasets import Dataset
 from .errors import BudgetExhaustedError, ConfigurationError, DataError
 from .pool import Pool
 from .records import Explanation, PoolRow
+from .selection import select_rows as select_rows
 from .tasks import Task, get_task, row_from_example
 
 

@@ -14,8 +14,8 @@ def k_center(
     points: np.ndarray, n: int, generator: np.random.Generator, *, labelled: np.ndarray | None = None
 ) -> Choice:
     r"""
-    Greedy k-center, the core-set choice of Sener and Savarese (ICLR 2018, algorithm 1): again and again the row that is
-    farthest from all that is chosen or labelled,
+    Greedy k-center, the core-set choice of Sener and Savarese (ICLR 2018, algorithm 1): again and again the row that
+    is farthest from all that is chosen or labelled,
 
         argmax_i min_{j in chosen or labelled} || x_i - x_j ||
 
@@ -225,8 +225,9 @@ def purity_radius(
         block[assigned[rows[part], None] == assigned[None, :]] = np.inf
         other[part] = block.min(axis=1)
     other = np.sort(np.sqrt(other))
-    # Pure balls at delta: those with a distance above it. Just below the first distance that must stay pure.
-    limit = other[int(np.floor((1.0 - purity) * len(other)))]
+    # A ball is pure at delta if its distance is above: delta stays just below the first that must be pure.
+    impure = len(other) - int(np.ceil(purity * len(other) - 1e-9))
+    limit = other[impure] if impure < len(other) else np.inf
     return float(np.nextafter(np.float32(limit), np.float32(0))) if np.isfinite(limit) else float("inf")
 
 

@@ -39,8 +39,8 @@ class BADGE(ArrayStrategy):
 
         U = min_{j chosen} || g_i - g_j ||^2
 
-    is the weight that a row is drawn with. Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower
-    Bounds", ICLR 2020 (arXiv 1906.03671). Computed without the gradients: [`~selection.badge.badge`].
+    is the weight that a row is drawn with. Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient
+    Lower Bounds", ICLR 2020 (arXiv 1906.03671). Computed without the gradients: [`~selection.badge.badge`].
     """
 
     name: ClassVar[str] = "badge"

@@ -142,13 +142,13 @@ class LLKDGateRanking(ArrayStrategy):
     candidates, without memory of earlier rounds. The teacher's half of the gate acts on what comes back.
 
     Args:
-        class_factor (`str`, *optional*, defaults to `"max"`): How a class moves its threshold: `"max"`, `"mean"` or
-            `"none"`.
+        class_factor (`str`, *optional*, defaults to `"max_norm"`): What a class makes of the threshold: `"max_norm"`,
+            `"mean_norm"`, `"own"` or `"none"`, as in [`~losses.LLKDGate`].
     """
 
     name: ClassVar[str] = "llkd_gate"
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES,)
-    class_factor: str = "max"
+    class_factor: str = "max_norm"
 
     def __post_init__(self) -> None:
         require_choice("class_factor", self.class_factor, measures.CLASS_FACTORS)

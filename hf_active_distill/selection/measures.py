@@ -84,32 +84,39 @@ def expected_gradient_length(probabilities: np.ndarray, embeddings: np.ndarray) 
     return np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings)) * expected
 
 
-CLASS_FACTORS = ("max", "mean", "none")
+CLASS_FACTORS = ("max_norm", "mean_norm", "own", "none")
 
 
-def gate_thresholds(uncertainty: np.ndarray, classes: np.ndarray, num_classes: int, factor: str = "max") -> np.ndarray:
+def gate_thresholds(
+    uncertainty: np.ndarray, classes: np.ndarray, num_classes: int, class_factor: str = "max_norm"
+) -> np.ndarray:
     r"""
     The student's thresholds of LLKD (arXiv 2411.08028) over one window of the pool, by the student's own class: there
-    is no label yet. The paper gives no formula that we could read; ours follows FreeMatch (arXiv 2205.07246):
+    is no label yet. The paper's formulas were not available to us; ours follow FreeMatch (arXiv 2205.07246):
 
-        tau_S(k) = g * l(k) / max_j l(j),   g = mean(u),   l(k) = mean{u_i : class_i = k}
+        tau_S(k) = g l(k) / max_j l(j),   g = mean(u),   l(k) = mean{u_i : class_i = k}
+
+    These are the thresholds of [`~losses.LLKDGate`] after its first update.
 
     Args:
         uncertainty (`np.ndarray` of shape `(N,)`): u, for LLKD the entropy over log K.
         classes (`np.ndarray` of shape `(N,)`): Predicted classes.
         num_classes (`int`): K.
-        factor (`str`, *optional*, defaults to `"max"`): `"max"` as above, `"mean"` divides by the mean of the l(j),
-            `"none"` leaves g.
+        class_factor (`str`, *optional*, defaults to `"max_norm"`): `"max_norm"` as above, `"mean_norm"` divides by the
+            mean of the l(j), `"own"` takes l(k), `"none"` takes g.
 
     Returns:
         `np.ndarray` of shape `(K,)`. A class that nobody predicts has g.
     """
-    overall = uncertainty.mean()
+    overall = float(uncertainty.mean(dtype=np.float64))
     counts = np.bincount(classes, minlength=num_classes)
     local = np.bincount(classes, weights=uncertainty, minlength=num_classes) / np.maximum(counts, 1)
     present = counts > 0
-    scale = local[present].max() if factor == "max" else local[present].mean()
-    thresholds = np.full(num_classes, overall, dtype=np.float64)
-    if factor != "none" and scale > 0:
-        thresholds[present] = overall * local[present] / scale
+    thresholds = np.full(num_classes, overall)
+    if class_factor == "own":
+        thresholds[present] = local[present]
+    elif class_factor != "none":
+        norm = local[present].max() if class_factor == "max_norm" else local[present].mean()
+        if norm > 0:
+            thresholds[present] = overall * local[present] / norm
     return thresholds

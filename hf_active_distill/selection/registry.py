@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from .ranking import best
 
 Factory = Callable[..., SelectionStrategy]
 SelectionFunction = Callable[[SelectionContext], SelectionResult | Mapping[str, float] | list[str]]
+#: Whatever [`as_strategy`] takes: a name, a name with options, a strategy, a function.
+StrategyLike: TypeAlias = "str | Mapping[str, Any] | SelectionStrategy | SelectionFunction"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STRATEGIES: dict[str, Factory] = {}
@@ -122,12 +124,18 @@ def get_strategy(name: str, **options: Any) -> SelectionStrategy:
     return _STRATEGIES[name](**options)
 
 
-def as_strategy(strategy: str | SelectionStrategy | SelectionFunction, **options: Any) -> SelectionStrategy:
+def as_strategy(strategy: StrategyLike, /, **options: Any) -> SelectionStrategy:
     """
-    Whatever a user may hand in, as a strategy: a name with options, a strategy, or a plain function of the context.
+    Whatever a user may hand in, as a strategy: a name with options, both in one mapping (`{"name": "k_center",
+    "normalize": False}`, as it stands in a YAML file), a strategy, or a plain function of the context.
     """
     if isinstance(strategy, str):
         return get_strategy(strategy, **options)
+    if isinstance(strategy, Mapping):
+        named = dict(strategy)
+        if not isinstance(named.get("name"), str):
+            raise ConfigurationError(f"{named!r} names no strategy: give it as {{'name': ..., option: value}}.")
+        return get_strategy(named.pop("name"), **named, **options)
     if options:
         raise ConfigurationError("Options go with a strategy's name. Give them to the strategy where you make it.")
     if isinstance(strategy, SelectionStrategy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import SelectionError
 from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, Selector, SignalRequest
 from .options import require_range
-from .registry import register_strategy
+from .registry import StrategyLike, as_strategy, register_strategy
 
 
 @register_strategy("random")
@@ -30,41 +30,58 @@ class RandomSelection(SelectionStrategy):
         return replace(result, reasons=dict.fromkeys(result.ids, "random"))
 
 
+class Wrapper(SelectionStrategy):
+    """Base of strategies around others: it asks for what they ask for."""
+
+    def inner(self) -> tuple[SelectionStrategy, ...]:
+        """The strategies inside."""
+        raise NotImplementedError
+
+    @property
+    def needs_labelled(self) -> tuple[SignalRequest, ...]:
+        return _once(request for strategy in self.inner() for request in strategy.needs_labelled)
+
+    def requests(self) -> tuple[SignalRequest, ...]:
+        return _once(request for strategy in self.inner() for request in strategy.requests())
+
+    def score(self, candidate: Candidate, context: SelectionContext) -> float:
+        return self.inner()[0].score(candidate, context)
+
+
+def _once(requests: Iterable[SignalRequest]) -> tuple[SignalRequest, ...]:
+    return tuple(dict.fromkeys(requests))
+
+
+@register_strategy("random_share")
 @dataclass
-class RandomShare(SelectionStrategy):
+class RandomShare(Wrapper):
     """
     Any strategy with a share of its rows picked at random: a guard against what the student gets wrong with
     confidence, and an unbiased look at the pool. They are drawn first, from all candidates; they come last in the
     result, and their reason is "random".
 
     Args:
-        strategy (`SelectionStrategy`): Chooses the rest.
+        strategy (`SelectionStrategy`, name or mapping): Chooses the rest.
         share (`float`): From 0 to 1. With n rows to choose, `round(share * n)` are picked at random (halves up).
     """
 
     name: ClassVar[str] = "random_share"
-    strategy: SelectionStrategy
+    strategy: StrategyLike
     share: float
 
     def __post_init__(self) -> None:
         require_range("share", self.share, 0, 1)
+        self._strategy = as_strategy(self.strategy)
 
-    @property
-    def needs_labelled(self) -> tuple[SignalRequest, ...]:
-        return self.strategy.needs_labelled
-
-    def requests(self) -> tuple[SignalRequest, ...]:
-        return self.strategy.requests()
-
-    def score(self, candidate: Candidate, context: SelectionContext) -> float:
-        return self.strategy.score(candidate, context)
+    def inner(self) -> tuple[SelectionStrategy, ...]:
+        return (self._strategy,)
 
     def select(self, context: SelectionContext) -> SelectionResult:
         n_random = int(np.floor(self.share * context.n + 0.5))
         # Drawn before the strategy chooses: what is left after it would be a biased sample of the pool.
         drawn = set(context.generator.choice(len(context.candidates), size=n_random, replace=False).tolist())
         picks = [candidate.row_id for i, candidate in enumerate(context.candidates) if i in drawn]
-        result = choose(self.strategy, replace(context, n=context.n))
+        result = choose(self._strategy, replace(context, n=context.n))
         result = replace(result, ids=[row_id for row_id in result.ids if row_id not in set(picks)])
         result = replace(result, ids=result.ids[: context.n - n_random])
         reasons = {row_id: result.reasons[row_id] for row_id in result.ids} | dict.fromkeys(picks, "random")

@@ -1,0 +1,193 @@
+"""Strategies made of others."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_active_distill.errors import ConfigurationError, SelectionError
+from hf_active_distill.records import Explanation, PoolRow
+from hf_active_distill.selection import (
+    Candidate,
+    ClassBalance,
+    EasyToHard,
+    PerToken,
+    RandomShare,
+    SelectionContext,
+    SignalRequest,
+    Subsample,
+    UncertaintyThenCoverage,
+    as_strategy,
+    choose,
+    get_strategy,
+    select_rows,
+)
+
+
+WRAPPERS = {
+    "subsample": {"strategy": "k_center", "size": 12},
+    "class_balance": {"strategy": "entropy"},
+    "uncertainty_then_coverage": {"factor": 3},
+    "per_token": {"strategy": "margin"},
+    "easy_to_hard": {"rounds": 4},
+    "random_share": {"strategy": "badge", "share": 0.3},
+}
+
+
+def arrays(size, seed=0):
+    source = np.random.default_rng(seed)
+    return {
+        "probabilities": source.dirichlet(np.ones(3) / 2, size=size),
+        "embeddings": source.normal(size=(size, 4)),
+        "labelled_embeddings": source.normal(size=(3, 4)),
+    }
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+@given(size=st.integers(1, 30), seed=st.integers(0, 50), data=st.data())
+@settings(deadline=None, max_examples=15)
+def test_n_different_rows_a_score_of_all_and_the_same_again(name, size, seed, data):
+    n = data.draw(st.integers(1, size))
+    first, again = (select_rows(name, n, seed=seed, **arrays(size, seed), **WRAPPERS[name]) for _ in range(2))
+    assert len(set(first.indices.tolist())) == n == len(first.reasons)
+    assert len(first.scores) == size and np.isfinite(first.scores).all()
+    assert first.indices.tolist() == again.indices.tolist()
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_signals_of_what_is_inside_are_asked_for_once(name):
+    strategy = get_strategy(name, **WRAPPERS[name])
+    assert len(set(strategy.requests())) == len(strategy.requests())
+    around = UncertaintyThenCoverage("entropy", {"name": "contrastive", "neighbours": 2})
+    assert around.requests() == (SignalRequest.of("probabilities"), SignalRequest.of("embedding"))
+    assert around.needs_labelled == (SignalRequest.of("probabilities"), SignalRequest.of("embedding"))
+
+
+def test_a_strategy_inside_is_given_by_name_with_options_or_made():
+    made = get_strategy("k_center", normalize=False)
+    for inside in (made, {"name": "k_center", "normalize": False}):
+        assert as_strategy({"name": "subsample", "strategy": inside}).inner()[0] == made
+    with pytest.raises(ConfigurationError, match="names no strategy"):
+        Subsample({"normalize": False})
+    with pytest.raises(ConfigurationError, match="has no option nomalize"):
+        Subsample({"name": "k_center", "nomalize": False})
+
+
+def test_a_sample_is_ranked_and_the_rest_has_the_lowest_score():
+    given = arrays(40)
+    found = select_rows("subsample", 5, strategy="entropy", size=10, **given)
+    plain = select_rows("entropy", 40, **given)
+    looked_at = np.flatnonzero(found.scores > found.scores.min())
+    assert len(looked_at) == 9
+    assert found.indices.tolist() == [i for i in plain.indices if i in looked_at][:5]
+    np.testing.assert_array_equal(found.scores[looked_at], plain.scores[looked_at])
+    whole = select_rows("subsample", 5, strategy="entropy", size=40, **given)
+    assert whole.indices.tolist() == plain.indices[:5].tolist()
+    assert len(select_rows("subsample", 20, strategy="entropy", size=10, **given).indices) == 20
+
+
+def test_labels_take_turns():
+    p = np.array([[0.5, 0.3, 0.2]] * 20 + [[0.1, 0.8, 0.1]] * 5 + [[0.02, 0.08, 0.9]] * 2)
+    p += np.linspace(0, 0.01, len(p))[:, None] * [-1, 1, 0]
+    found = select_rows("class_balance", 12, strategy="entropy", probabilities=p)
+    labels = p.argmax(axis=1)[found.indices]
+    assert Counter(labels.tolist()) == {0: 5, 1: 5, 2: 2}
+    assert [set(labels[:3]), set(labels[3:6])] == [{0, 1, 2}] * 2
+    for label in range(3):
+        rows = np.flatnonzero(p.argmax(axis=1) == label)
+        best = sorted(rows, key=lambda i: -found.scores[i])[: (labels == label).sum()]
+        assert found.indices[labels == label].tolist() == best
+
+
+def test_coverage_chooses_among_the_unsure():
+    given = arrays(60)
+    found = select_rows("uncertainty_then_coverage", 4, uncertainty="margin", factor=3, **given)
+    unsure = select_rows("margin", 12, **given)
+    assert set(found.indices) <= set(unsure.indices)
+    np.testing.assert_array_equal(found.scores, unsure.scores)
+    rows = np.sort(unsure.indices)
+    inside = select_rows(
+        "k_center", 4, embeddings=given["embeddings"][rows], labelled_embeddings=given["labelled_embeddings"]
+    )
+    assert found.indices.tolist() == rows[inside.indices].tolist()
+
+
+CONFIDENCE = SignalRequest.of("self_confidence")
+
+
+def candidate(row_id, confidence, characters=400, tokens=None, cost=None):
+    explanation = None if tokens is None else Explanation(row_id, "t", [], None, num_tokens=tokens)
+    prompt = "x" * characters
+    return Candidate(PoolRow(row_id, prompt), explanation, {CONFIDENCE: confidence}, cost)
+
+
+def context_of(candidates, n, round=0):
+    return SelectionContext(candidates, n, np.random.default_rng(0), round=round)
+
+
+def test_a_score_is_divided_by_what_the_row_is_expected_to_cost():
+    rows = [
+        candidate("long", 0.1, tokens=700),
+        candidate("short", 0.4, tokens=100),
+        candidate("given", 0.1, cost=2000.0),
+    ]
+    result = choose(PerToken("self_confidence"), context_of(rows, 3))
+    # 200 of overhead, 400 characters, and what the student wrote.
+    expected = {"long": 1000 * 0.9 / 1000, "short": 1000 * 0.6 / 400, "given": 1000 * 0.9 / 2000}
+    assert result.scores == pytest.approx(expected)
+    assert result.ids == ["short", "long", "given"]
+    assert PerToken("self_confidence", output_weight=4).expected_cost(rows[0]) == 200 + 100 + 4 * 700
+    assert PerToken("self_confidence", cost=lambda c: 50).expected_cost(rows[2]) == 50
+    chat = Candidate(PoolRow("c", [{"role": "system", "content": "x" * 40}, {"role": "user", "content": "y" * 60}]))
+    assert PerToken("self_confidence", overhead=0).expected_cost(chat) == 25
+    assert PerToken("self_confidence").score(rows[0], context_of(rows, 1)) == pytest.approx(0.9)
+
+
+def test_a_score_below_zero_or_a_cost_without_a_number_is_refused():
+    with pytest.raises(SelectionError, match="cannot divide the score"):
+        select_rows("per_token", 1, strategy="k_means", embeddings=arrays(9)["embeddings"])
+    with pytest.raises(SelectionError, match="Row 'a' is expected to cost nan tokens"):
+        choose(PerToken("self_confidence", cost=lambda c: math.nan), context_of([candidate("a", 0.5)], 1))
+
+
+@pytest.mark.parametrize("pacing, shares", [("linear", [0.2, 0.6, 1.0, 1.0]), ("root", [0.2, 0.52**0.5, 1.0, 1.0])])
+def test_the_pool_opens_from_easy_to_hard(pacing, shares):
+    strategy = EasyToHard(rounds=3, strategy="random", difficulty="self_confidence", start=0.2, pacing=pacing)
+    rows = [candidate(f"r{i}", 1 - i / 50) for i in range(50)]  # the later the harder
+    for round, share in enumerate(shares):
+        assert strategy.share(round) == pytest.approx(share)
+        size = math.ceil(share * 50 - 1e-9)
+        seen = {
+            row_id
+            for seed in range(60)
+            for row_id in choose(strategy, SelectionContext(rows, 5, np.random.default_rng(seed), round=round)).ids
+        }
+        assert seen <= {f"r{i}" for i in range(size)} and len(seen) > 0.9 * size
+    assert EasyToHard(rounds=1).share(0) == 1.0
+
+
+def test_too_few_easy_rows_are_filled_up():
+    strategy = EasyToHard(rounds=9, difficulty="self_confidence", start=0.01)
+    rows = [candidate(f"r{i}", 1 - i / 20) for i in range(20)]
+    assert sorted(choose(strategy, context_of(rows, 4)).ids) == ["r0", "r1", "r2", "r3"]
+
+
+@pytest.mark.parametrize(
+    "make, named",
+    [
+        (lambda: Subsample("entropy", size=0), "`size` must be at least 1"),
+        (lambda: UncertaintyThenCoverage(factor=0.5), "`factor` must be at least 1"),
+        (lambda: PerToken("entropy", overhead=-1), "`overhead` must be at least 0"),
+        (lambda: EasyToHard(rounds=0), "`rounds` must be at least 1"),
+        (lambda: EasyToHard(rounds=2, start=0), "`start` must be above 0"),
+        (lambda: EasyToHard(rounds=2, pacing="x"), "linear, root"),
+        (lambda: ClassBalance("entropie"), "Unknown selection strategy"),
+        (lambda: RandomShare("entropy", 2), "`share`"),
+    ],
+)
+def test_wrong_options_are_refused(make, named):
+    with pytest.raises(ConfigurationError, match=named):
+        make()
