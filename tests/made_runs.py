@@ -13,7 +13,9 @@ from hf_active_distill.rounds import RoundRecord, RoundStore
 
 
 Text = Callable[[str], str]
-WORDS = "the student adds two numbers and then takes away what was counted twice so that the sum is right again".split()
+WORDS = (
+    "the student adds two numbers and then takes away what was counted twice so that the sum is right again".split()
+)
 
 
 def plain(text: str) -> str:
@@ -109,7 +111,9 @@ def make_run(
     tokens = calls = 0
     for index in range(rounds):
         ids = [f"row-{index}-{n}" for n in range(4 * rows)]
-        scores = {text(row_id): float(score) for row_id, score in zip(ids, generator.gamma(2, size=len(ids)), strict=True)}
+        scores = {
+            text(row_id): float(score) for row_id, score in zip(ids, generator.gamma(2, size=len(ids)), strict=True)
+        }
         annotations = [make(row_id, index, generator, text) for row_id in ids[:rows]]
         chosen = [annotation.row_id for annotation in annotations]
         record = RoundRecord(
