@@ -141,6 +141,14 @@ class ActiveDistillationConfig(TrainingArguments):
             Whether evaluation rows without a reference are answered once by the teacher, paid from the budget; the
             metric is then agreement with the teacher, not accuracy.
 
+        > Parameters that control what the cards say
+
+        model_license (`str`, *optional*):
+            Licence of the student and of the data sets that are pushed with it: an identifier of the Hub, such as
+            `"apache-2.0"`, or a name. The cards say that it is unknown where it is not given.
+        teacher_terms (`str`, *optional*):
+            On what terms the teacher's outputs may be used. The cards say that they are unknown where it is not given.
+
         > Parameters shared with [`~trl.SFTConfig`]
 
         model_init_kwargs (`dict[str, Any]`, *optional*):
@@ -281,6 +289,11 @@ class ActiveDistillationConfig(TrainingArguments):
 
     eval_with_teacher: bool = field(
         default=False, metadata={"help": "Whether evaluation rows without a reference are answered by the teacher."}
+    )
+
+    model_license: str | None = field(default=None, metadata={"help": "Licence that the cards name."})
+    teacher_terms: str | None = field(
+        default=None, metadata={"help": "Terms of use of the teacher's outputs that the cards name."}
     )
 
     model_init_kwargs: dict[str, Any] | str | None = field(

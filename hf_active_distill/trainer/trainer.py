@@ -116,11 +116,6 @@ class ActiveDistillationTrainer(Trainer):
 
     _tag_names = ["hf_active_distill", "active-distillation"]
     _name = "Active Distillation"
-    _paper = {
-        "title": "ELAD: Explanation-Guided Large Language Models Active Distillation",
-        "id": "2402.13098",
-        "citation": "Zhang et al., Findings of the Association for Computational Linguistics: ACL 2024",
-    }
 
     def __init__(
         self,
@@ -355,6 +350,14 @@ class ActiveDistillationTrainer(Trainer):
         tags: str | list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Writes `README.md` in `output_dir`: method, teacher, rounds, figures, citation."""
+        """
+        Writes `README.md` in `output_dir`: method, teacher, rounds, figures, licence, citation.
+
+        Args:
+            model_name (`str`, *optional*): Name of the student; that of the folder by default.
+            dataset_name (`str`, *optional*): Name on the Hub of the data set that the pool came from.
+            tags (`str` or `list[str]`, *optional*): Further tags.
+            **kwargs: `license` and `teacher_terms`, which override the configuration's, and `language`.
+        """
         if self.is_world_process_zero():
-            write_model_card(self, model_name=model_name, dataset_name=dataset_name, tags=tags)
+            write_model_card(self, model_name=model_name, dataset_name=dataset_name, tags=tags, **kwargs)
