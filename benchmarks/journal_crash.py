@@ -109,9 +109,9 @@ class SocketTeacher:
 class LateJournal(Journal):
     """What must not be: the answer is given first and committed a moment later."""
 
-    async def answered(self, call_id: int, reply: TeacherReply, **kwargs: Any) -> None:
+    def answered(self, call_id: int, reply: TeacherReply, **kwargs: Any) -> None:
         write = super().answered
-        asyncio.get_running_loop().call_later(0.03, lambda: asyncio.ensure_future(write(call_id, reply, **kwargs)))
+        asyncio.get_running_loop().call_later(0.03, lambda: write(call_id, reply, **kwargs))
 
 
 def names(generation: int) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
-
 from ..errors import TeacherError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherReply, TeacherRequest
@@ -89,7 +87,7 @@ class TokenBounds:
         completion = bound.completion_tokens if missing_completion else completion
         missing = missing_completion or usage.prompt_tokens == 0
         self._notice_excess(bound, prompt, completion)
-        return replace(usage, calls=1, prompt_tokens=prompt, completion_tokens=completion, estimated=missing)
+        return Usage(1, prompt, completion, usage.reasoning_tokens, usage.cached_prompt_tokens, missing)
 
     def lacks_usage(self, reply: TeacherReply) -> bool:
         """Whether the prompt's size has to be bounded because the server did not report it."""

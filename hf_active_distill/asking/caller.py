@@ -108,7 +108,7 @@ class Caller:
             try:
                 reply = await self._attempt(call, ticket)
                 self._health.success()
-                return reply
+                break
             except TeacherError as error:
                 delay = self._judge(call, error, ticket, tries)
             except JournalError as error:
@@ -118,6 +118,18 @@ class Caller:
                 # After the verdict: the place must not go to the next call before a pause or a halt is known.
                 self._gate.release(ticket, ticket.usage)
             await self._gate.sleep(delay)
+        # The next call may be under way while the disk takes the answer: it commits the answer before it is made.
+        await self._on_disk()
+        return reply
+
+    async def _on_disk(self) -> None:
+        if self._journal is None:
+            return
+        try:
+            await self._journal.synced()
+        except JournalError as error:
+            self._on_fatal(error)
+            raise
 
     def _judge(self, call: Call, error: TeacherError, ticket: Ticket, tries: _Tries) -> float:
         """Seconds until the call is made again; raises where it is not."""
@@ -167,15 +179,15 @@ class Caller:
 
     async def _attempt(self, call: Call, ticket: Ticket) -> TeacherReply:
         """
-        One try: recorded before it is made, booked and committed before anyone gets its answer. `ticket.usage` stays
-        the bound for as long as it is not known what the model did.
+        One try: recorded before it is made, its answer booked and recorded. `ticket.usage` stays the bound for as long
+        as it is not known what the model did.
         """
         loop = asyncio.get_running_loop()
         call_id = None
         if self._journal is not None:
             cost, clock = self._budget.price(ticket.bound), self._gate.asking_seconds(loop.time())
             try:
-                call_id = await self._journal.sending(call, ticket.bound, cost=cost, clock=clock)
+                call_id = self._journal.sending(call, ticket.bound, cost=cost, clock=clock)
             except JournalError:
                 ticket.usage = Usage()  # not sent
                 raise
@@ -185,11 +197,11 @@ class Caller:
         except Exception as error:
             unspent = isinstance(error, TeacherError) and not error.reached_model
             ticket.usage = Usage() if unspent else ticket.bound
-            await self._record(call_id, error, ticket.usage, loop.time() - sent)
+            self._record(call_id, error, ticket.usage, loop.time() - sent)
             raise
         ticket.usage = await self._booked(call, reply, ticket.bound)
         reply = replace(reply, usage=ticket.usage)
-        await self._record(call_id, reply, ticket.usage, loop.time() - sent)
+        self._record(call_id, reply, ticket.usage, loop.time() - sent)
         return reply
 
     async def _call(self, call: Call) -> TeacherReply:
@@ -206,14 +218,12 @@ class Caller:
             bound = await self._tightened(call, bound)
         return self._bounds.booked(call.request, reply, bound)
 
-    async def _record(
-        self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float
-    ) -> None:
+    def _record(self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float) -> None:
         if self._journal is None or call_id is None:
             return
         cost = self._budget.price(usage)
         clock = self._gate.asking_seconds(asyncio.get_running_loop().time())
         if isinstance(outcome, TeacherReply):
-            await self._journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock)
+            self._journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock, commit=False)
         else:
-            await self._journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)
+            self._journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)

@@ -353,7 +353,9 @@ class Dispatcher:
     ) -> TeacherReply:
         info = self.info or await self.start()
         key = request.key(info.model, info.revision)
-        if self.journal is not None:
+        # Before the journal: it may already hold the answer of a call that has not landed, which is not safe yet.
+        flight = self._flights.get(key)
+        if flight is None and self.journal is not None:
             recorded = self.journal.lookup(key, run=self._reuse_run)
             if recorded is not None:
                 self.replayed += 1
@@ -361,7 +363,6 @@ class Dispatcher:
         row.calls += 1
         if row.calls == 2 and self._session is not None:
             self._session.dialogues = self._gate.keep_places = True
-        flight = self._flights.get(key)
         if flight is None:
             call = Call(request, key, info.model, info.revision, self.run, row_id, round, kind, turn)
             flight = self._take_off(call, row.order)

@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..errors import ConfigurationError, JournalError
 from ..records import Usage
 from ..teachers.base import TeacherReply
 from . import reader, schema, storage
+from .disk import Disk
 from .rows import Call, JournalRow, redact, reply_from_json, reply_to_json, storable
 
 
@@ -34,33 +34,19 @@ _FINISHED = """
         cached_prompt_tokens = ?, estimated = ?, cost = ?, latency = ?, clock = ?, finished_at = ?
     WHERE id = ?
 """
-
-
-@dataclass(eq=False)
-class _Write:
-    """One statement on its way into the file."""
-
-    statement: str
-    values: tuple[Any, ...]
-    sync: bool
-    done: asyncio.Future[None]
-
-    def finish(self, error: JournalError | None = None) -> None:
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
+# Whole pages go into the log: those of the row, of its index and the inner ones above them.
+_PAGES_A_COMMIT = 4 * 4096
 
 
 class Journal:
     """
     A durable record of every call to a teacher, in one SQLite file.
 
-    One object writes at a time; readers ([`JournalReader`], `hf-active-distill journal`) may look at any time. What a
-    coroutine wrote is committed when it returns, and survives a killed process; an answer is also on the disk by then,
-    and survives a power cut. Writes of concurrent calls share commits.
+    One object writes at a time; readers ([`JournalReader`], `hf-active-distill journal`) may look at any time. What
+    was written is committed when the method returns, and survives a killed process. After [`synced`] it is on the disk
+    too, and survives a power cut; the dispatcher waits for that before it hands on an answer. In SQLite's words: WAL
+    with `synchronous=NORMAL`, where the syncs that `FULL` would make in the midst of every commit are made by a thread
+    of their own, one for all the answers that wait.
 
     Args:
         path (`str` or `Path`): The file. It is created where there is none, and its folder too.
@@ -94,8 +80,8 @@ class Journal:
             ) from error
         try:
             self._db = schema.open_for_writing(self.path, journal_mode=self._journal_mode, check=check)
-            # Answers are looked up over a connection of their own: it sees what is committed and nothing else.
-            self._lookup = schema.connect(self.path, readonly=True)
+            # Who goes through rows does so over a connection of its own, whatever is written meanwhile.
+            self._reader = schema.connect(self.path, readonly=True)
             self._next_id = 1 + (self._db.execute("SELECT max(id) FROM calls").fetchone()[0] or 0)
         except BaseException:
             self._lock.release()
@@ -103,24 +89,27 @@ class Journal:
         self._pid = os.getpid()
         self._closed = False
         self._broken: JournalError | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._batch: list[_Write] = []
-        self._flushing = False
-        # The log is flushed to the disk in a thread of its own, while the event loop goes on. Statements and commits
-        # run on the loop's thread: another one would lose the interpreter lock at every single statement.
+        # Statements and commits run on the loop's thread: another one would lose the interpreter lock at every single
+        # statement, and a commit alone takes no longer than to hand it over. Whatever waits for the disk does so in a
+        # thread: syncs, and the moving of the log into the file.
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._log_fd: int | None = None
-        self._unsynced: list[_Write] = []
+        self._disk = Disk(self.path)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._syncing = False
+        self._logged = 0
 
     def lookup(self, key: str, *, run: str | None = None) -> TeacherReply | None:
-        """The committed answer to `key`, with its original usage; `run` looks at one run's rows only."""
+        """
+        The recorded answer to `key`, with its original usage; `run` looks at one run's rows only. Whoever records with
+        `commit=False` knows itself which answers are not safe yet.
+        """
         query = f"SELECT answer, {reader.USAGE_COLUMNS} FROM calls WHERE key = ? AND state = 'answered'" + (
             " AND run = ?" if run is not None else ""
         )
         try:
             values = (key,) if run is None else (key, run)
-            rows = self._lookup.execute(query + " ORDER BY id LIMIT 1", values).fetchall()
+            rows = self._db.execute(query + " ORDER BY id LIMIT 1", values).fetchall()
         except sqlite3.Error as error:
             raise self._error(error) from error
         if not rows:
@@ -128,12 +117,12 @@ class Journal:
         answer, *usage = rows[0]
         return reply_from_json(answer, reader.usage_of(usage))
 
-    async def sending(self, call: Call, bound: Usage, *, cost: float | None = None, clock: float = 0.0) -> int:
+    def sending(self, call: Call, bound: Usage, *, cost: float | None = None, clock: float = 0.0) -> int:
         """Commits that `call` is about to be made, counted at `bound`. Returns the row's id."""
         call_id = self._next_id
         self._next_id += 1
         request = call.request
-        await self._write(
+        self._write(
             _SENDING,
             (
                 call_id,
@@ -157,18 +146,29 @@ class Journal:
                 clock,
                 _now(),
             ),
-            sync=False,
+            len(request.content()),
         )
         return call_id
 
-    async def answered(
-        self, call_id: int, reply: TeacherReply, *, cost: float | None = None, latency: float = 0.0, clock: float = 0.0
+    def answered(
+        self,
+        call_id: int,
+        reply: TeacherReply,
+        *,
+        cost: float | None = None,
+        latency: float = 0.0,
+        clock: float = 0.0,
+        commit: bool = True,
     ) -> None:
-        """Commits the answer, counted at `reply.usage`. Nobody may use it before this has returned."""
+        """
+        Commits the answer, counted at `reply.usage`. With `commit=False` the next [`sending`] or [`synced`] commits it
+        along with its own: no call is made before the answers that came before it are safe. Nobody may use the answer
+        before [`synced`] has returned.
+        """
         answer = reply_to_json(reply)
-        await self._finish(call_id, "answered", answer, None, reply.usage, cost, latency, clock)
+        self._finish(call_id, "answered", answer, None, reply.usage, cost, latency, clock, commit)
 
-    async def failed(
+    def failed(
         self,
         call_id: int,
         error: BaseException,
@@ -180,22 +180,44 @@ class Journal:
     ) -> None:
         """Commits that the call failed, counted at `usage`: its bound where the model may have been reached."""
         text = storable(redact(f"{type(error).__name__}: {error}", self._secrets))
-        await self._finish(call_id, "failed", None, text, usage, cost, latency, clock)
+        self._finish(call_id, "failed", None, text, usage, cost, latency, clock, commit=True)
+
+    async def synced(self) -> None:
+        """Waits until the disk has everything that was committed before."""
+        self._check()
+        if self._journal_mode != "WAL":
+            self._commit()  # which puts it on the disk
+            return
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # The loop before this one may have been interrupted while something waited.
+            self._loop, self._waiting, self._syncing = loop, [], False
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        if not self._syncing:
+            self._syncing = True
+            # Not at once: all answers of this turn of the loop share the sync.
+            loop.call_soon(self._sync, loop)
+        await waiter
 
     def spent(self, run: str = "") -> tuple[Usage, float]:
         """What a run has used so far and its seconds of asking: a fold over its rows and nothing else."""
-        return reader.spent(self._lookup, run)
+        self._commit()
+        return reader.spent(self._reader, run)
 
     def rows(self, **filters: Any) -> Iterator[JournalRow]:
-        """The committed rows in the order of sending; filters as in [`JournalReader.rows`]."""
-        return reader.select(self._lookup, **filters)
+        """The rows in the order of sending; filters as in [`JournalReader.rows`]."""
+        self._commit()
+        return reader.select(self._reader, **filters)
 
     def compact(self) -> None:
         """
         Drops the requests of calls that failed or that were asked again, keeping what they count for, and gives the
         free space back to the disk.
         """
-        self._write_out()
+        self._check()
+        self._commit()
+        self._syncer.submit(int).result()  # a sync under way ends first
         try:
             self._db.execute(
                 "UPDATE calls SET content = '' WHERE content != '' AND (state = 'failed' OR (state = 'sending' AND "
@@ -207,21 +229,22 @@ class Journal:
             raise self._error(error) from error
 
     def close(self) -> None:
-        """Commits what still waits, closes the file and lets another process write it."""
+        """Closes the file and lets another process write it."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         try:
-            if self._broken is None:
-                self._write_out()
+            self._commit()
         finally:
-            self._syncer.shutdown()
-            if self._log_fd is not None:
-                os.close(self._log_fd)
-            self._lookup.close()
-            # The last connection moves the log into the file, on the disk, and removes it.
-            self._db.close()
-            self._lock.release()
+            self._close()
+
+    def _close(self) -> None:
+        self._syncer.shutdown()
+        self._disk.close()
+        self._reader.close()
+        # The last connection moves the log into the file, on the disk, and removes it.
+        self._db.close()
+        self._lock.release()
 
     def __enter__(self) -> Journal:
         return self
@@ -229,7 +252,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _finish(
+    def _finish(
         self,
         call_id: int,
         state: str,
@@ -239,105 +262,81 @@ class Journal:
         cost: float | None,
         latency: float,
         clock: float,
+        commit: bool,
     ) -> None:
         tokens = (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens, usage.cached_prompt_tokens)
         values = (state, answer, error, usage.calls, *tokens, usage.estimated, cost, latency, clock, _now(), call_id)
-        await self._write(_FINISHED, values, sync=state == "answered")
+        self._write(_FINISHED, values, len(answer or ""), commit)
 
-    async def _write(self, statement: str, values: tuple[Any, ...], *, sync: bool) -> None:
-        """Puts one statement into the next commit and waits for it, with `sync` until the disk has it."""
+    def _write(self, statement: str, values: tuple[Any, ...], size: int, commit: bool = True) -> None:
+        """One statement. `size`: characters of its long text."""
+        self._check()
+        try:
+            if not self._db.in_transaction and not commit:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._stop(self._error(error)) from error
+        self._logged += _PAGES_A_COMMIT + size
+        if commit:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not self._db.in_transaction:
+            return
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._stop(self._error(error)) from error
+
+    def _check(self) -> None:
         if self._broken is not None:
             raise self._broken
         if self._closed:
             raise JournalError(f"The journal {self.path} is closed.")
         if os.getpid() != self._pid:
             raise JournalError(f"The journal {self.path} was opened before a fork: open it in the writer.")
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            # The loop before this one may have been interrupted in the midst of its writes.
-            self._write_out()
-            self._loop = loop
-        write = _Write(statement, values, sync, loop.create_future())
-        self._batch.append(write)
-        if not self._flushing:
-            self._flushing = True
-            # Not at once: everything that is ready in this turn of the loop shares the commit.
-            loop.call_soon(self._flush, loop)
-        await write.done
-
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._flushing = False
-        batch, self._batch = self._batch, []
-        try:
-            self._commit(batch)
-        except sqlite3.Error as error:
-            self._fail(batch, self._error(error))
-            return
-        for write in batch:
-            if write.sync and self._journal_mode == "WAL":
-                self._unsynced.append(write)
-            else:
-                write.finish()
-        if self._unsynced and not self._syncing:
-            self._sync(loop)
-
-    def _commit(self, batch: list[_Write]) -> None:
-        if not batch:
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            self._db.execute(write.statement, write.values)
-        self._db.execute("COMMIT")
 
     def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._syncing = True
-        writes, self._unsynced = self._unsynced, []
-        done = loop.run_in_executor(self._syncer, self._sync_log)
-        done.add_done_callback(lambda future: self._synced(loop, writes, future))
-
-    def _synced(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], future: asyncio.Future[None]) -> None:
-        self._syncing = False
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            self._fail(
-                writes, JournalError(f"The journal {self.path} did not reach the disk ({error}): check the disk.")
-            )
+        waiters, self._waiting = self._waiting, []
+        try:
+            self._commit()
+        except JournalError as error:
+            self._tell(waiters, error)
             return
-        for write in writes:
-            write.finish()
-        if self._unsynced:
+        done = loop.run_in_executor(self._syncer, self._disk.sync, self._logged)
+        done.add_done_callback(lambda future: self._synced(loop, waiters, future))
+
+    def _synced(
+        self, loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]], done: asyncio.Future[None]
+    ) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            text = f"The journal {self.path} did not reach the disk ({error}): check the disk."
+            self._tell(waiters, self._stop(JournalError(text)))
+            return
+        self._tell(waiters)
+        if self._waiting:
             self._sync(loop)
+        else:
+            self._syncing = False
 
-    def _sync_log(self) -> None:
-        """Makes the disk take everything that was committed."""
-        if self._log_fd is None:
-            self._log_fd = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            os.fsync(folder)  # the files' names
-            os.close(folder)
-        os.fsync(self._log_fd)
+    def _tell(self, waiters: list[asyncio.Future[None]], error: JournalError | None = None) -> None:
+        """Ends waits: those of `waiters`, and after an error all."""
+        if error is not None:
+            waiters, self._waiting, self._syncing = waiters + self._waiting, [], False
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
-    def _write_out(self) -> None:
-        """Commits and syncs what is left, in this thread."""
-        self._syncer.submit(int).result()  # a sync under way ends first
-        batch, self._batch, self._unsynced = self._batch, [], []
-        self._flushing = self._syncing = False
-        try:
-            self._commit(batch)
-        except sqlite3.Error as error:
-            raise self._error(error) from error
-
-    def _fail(self, writes: list[_Write], error: JournalError) -> None:
-        """These writes are not safe on the disk: whoever waits is told, and nothing more is written."""
+    def _stop(self, error: JournalError) -> JournalError:
+        """After this error nothing more is written: what was committed before it stays."""
         self._broken = error
-        try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error:
-            logger.debug("The rollback after a failed commit failed too.", exc_info=True)
-        waiting, self._batch, self._unsynced = [*writes, *self._unsynced, *self._batch], [], []
-        for write in waiting:
-            write.finish(error)
+        return error
 
     def _error(self, error: sqlite3.Error) -> JournalError:
         return schema.explain(error, self.path)

@@ -86,7 +86,8 @@ def open_for_writing(path: Path, *, journal_mode: str, check: bool) -> sqlite3.C
         db.execute(f"PRAGMA journal_mode = {journal_mode}")
         # With the write-ahead log the writer itself sees to it that the log reaches the disk.
         db.execute(f"PRAGMA synchronous = {'NORMAL' if journal_mode == 'WAL' else 'FULL'}")
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        # It moves the log into the file as well (`disk.Disk`).
+        db.execute("PRAGMA wal_autocheckpoint = 0")
         _migrate(db, version)
     except sqlite3.Error as error:
         db.close()

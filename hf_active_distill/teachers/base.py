@@ -11,6 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 from ..records import Messages, Usage
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 @dataclass(frozen=True)
 class GenerationParams:
     """
@@ -85,7 +88,9 @@ class TeacherRequest:
 
     def key(self, model: str, revision: str | None) -> str:
         """Journal key: served model and revision, content, parameters, sample index, attempt."""
-        parts = json.dumps([model, revision, self.content(), self.sample_index, self.attempt], ensure_ascii=False)
+        # `json.dumps([model, revision, content, sample_index, attempt], ensure_ascii=False)`, without its set-up.
+        served = f"{_quoted(model)}, {'null' if revision is None else _quoted(revision)}"
+        parts = f"[{served}, {_quoted(self._content)}, {self.sample_index}, {self.attempt}]"
         return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
 
 

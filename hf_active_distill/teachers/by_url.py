@@ -22,8 +22,9 @@ class URLTeacher:
 
     def __init__(self, url: str, token: Any = None, *, model: str | None = None, **options: Any):
         self._tgi = TGITeacher(url, token, **options, **({"model": model} if model else {}))
-        # TGI's own client speaks to TGI alone.
-        self._openai = OpenAITeacher(url, token, model=model, **{**options, "client": "hub"})
+        if options.get("client") == "text_generation":
+            options["client"] = "direct"  # TGI's own client speaks to TGI alone
+        self._openai = OpenAITeacher(url, token, model=model, **options)
         self._door: HTTPDoor | None = None
 
     @property

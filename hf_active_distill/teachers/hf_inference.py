@@ -10,9 +10,9 @@ from ..errors import ConfigurationError, TeacherConnectionError, TeacherError, T
 from .address import Credentials, TokenSource, parse_address
 from .base import TeacherInfo, TeacherReply, TeacherRequest
 from .failures import not_the_protocol
+from .hub_transport import HubTransport
 from .openai_compatible import chat_fields
 from .replies import UnreadableReply, read_chat
-from .transport import HubTransport
 from .wire import Wire
 
 

@@ -13,13 +13,13 @@ from .address import Credentials, TokenSource, parse_address
 from .base import GenerationParams, TeacherInfo, TeacherReply
 from .failures import not_the_protocol
 from .replies import UnreadableReply
-from .transport import HubTransport, Transport
+from .transport import DirectTransport, Transport
 from .wire import Wire
 
 
 logger = logging.getLogger(__name__)
 
-CLIENTS = ("hub", "text_generation")
+CLIENTS = ("direct", "hub", "text_generation")
 _TOP_CAPS = (
     re.compile(r"top_n_tokens`? must be >= 0 and <= (\d+)"),
     re.compile(r"top_logprobs\D{0,60}?(?:at most|less than or equal to|<=|maximum(?: allowed)?:?) (\d+)"),
@@ -28,8 +28,12 @@ _TOP_CAPS = (
 
 
 def open_transport(client: str, wire: Wire) -> Transport:
-    """The transport by name. `"text_generation"` is imported here: it exists only next to huggingface_hub < 1.0."""
+    """The transport by name. Client libraries are imported here: TGI's exists only next to huggingface_hub < 1.0."""
+    if client == "direct":
+        return DirectTransport(wire)
     if client == "hub":
+        from .hub_transport import HubTransport
+
         return HubTransport(wire)
     if client == "text_generation":
         try:
@@ -37,8 +41,8 @@ def open_transport(client: str, wire: Wire) -> Transport:
         except ImportError as error:
             raise ConfigurationError(
                 f"client='text_generation' needs TGI's own client, which cannot be imported ({error}). Install the "
-                "extra `tgi` (it keeps huggingface_hub below 1.0 and transformers below 5), or use client='hub': both "
-                "give the same answers."
+                "extra `tgi` (it keeps huggingface_hub below 1.0 and transformers below 5), or use client='direct': "
+                "both give the same answers."
             ) from None
         return TextGenerationTransport(wire)
     raise ConfigurationError(f"Unknown client {client!r}: it is one of {', '.join(map(repr, CLIENTS))}.")
@@ -55,8 +59,9 @@ class HTTPDoor:
         token (`str` or `Callable`, *optional*):
             Bearer token, or a function that returns the present one. `None` reads the environment at every call,
             `False` sends none.
-        client (`str`, *optional*, defaults to `"hub"`):
-            `"hub"` for `huggingface_hub.AsyncInferenceClient`, `"text_generation"` for TGI's own client.
+        client (`str`, *optional*, defaults to `"direct"`):
+            Who writes requests and reads answers: `"direct"` the door itself, `"hub"`
+            `huggingface_hub.AsyncInferenceClient`, `"text_generation"` TGI's own client. All give the same answers.
         headers (`dict[str, str]`, *optional*): Further headers.
         timeout (`float`, *optional*, defaults to `600.0`): Seconds without a sign of life before a call fails.
         proxy (`str`, *optional*): Proxy URL. `None` takes it from the environment, except on this machine.
@@ -71,7 +76,7 @@ class HTTPDoor:
         url: str,
         token: TokenSource = None,
         *,
-        client: str = "hub",
+        client: str = "direct",
         headers: Mapping[str, str] | None = None,
         timeout: float | None = 600.0,
         proxy: str | None = None,

@@ -6,13 +6,16 @@ their status, headers and body.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
+import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 
 from ..errors import ConfigurationError, TeacherRequestError
 from .address import Address, Credentials
@@ -30,26 +33,43 @@ from .failures import (
 # connection could not be told from one that reached the model.
 _KEEPALIVE_SECONDS = 3.0
 CONNECT_SECONDS = 15.0
+# Servers behind several proxies add long headers.
+_MAX_HEADER_BYTES = 65_536
+
+_NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+# A header or URL that HTTP does not allow: nothing was sent, and it will not get better.
+_NOT_SENT = (aiohttp.InvalidURL, ValueError)
 
 
-def http_library() -> Any:
-    """The HTTP library that the installed huggingface_hub stands on (2.x: httpx2), else httpx, which is alike."""
-    for name in ("httpx2", "httpx"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise ConfigurationError("Neither httpx2 nor httpx is installed: run `pip install httpx`.")
-
-
-def trusted_authorities(ca_bundle: str | None) -> ssl.SSLContext | bool:
-    """What the HTTP library verifies certificates with."""
+def trusted_authorities(ca_bundle: str | None) -> ssl.SSLContext | None:
+    """What certificates are verified with; `None` for the usual authorities, see [`usual_authorities`]."""
     if ca_bundle is None:
-        return True
+        return None
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"`ca_bundle` {ca_bundle!r} cannot be read ({error}): give a PEM file.") from None
+
+
+def usual_authorities() -> ssl.SSLContext:
+    """The system's authorities (`SSL_CERT_FILE`, `SSL_CERT_DIR`), and certifi's where those are not set."""
+    context = ssl.create_default_context()
+    if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        try:
+            import certifi
+        except ImportError:
+            return context
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL."""
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.hostname):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def encode_json(body: Any) -> bytes:
@@ -57,22 +77,13 @@ def encode_json(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
-@dataclass
-class _Sessions:
-    """Those of one event loop, as many as calls were ever in flight at once."""
-
-    all: list[Any] = field(default_factory=list)
-    idle: list[Any] = field(default_factory=list)
-
-
 class Wire:
     """
     Sends JSON and returns bodies, or raises one of the named teacher errors.
 
-    A session belongs to one event loop; a teacher may outlive it (a dispatcher starts a loop for every round), so
-    every loop has its own. A session carries one call at a time, and the one that came back last goes out first: a
-    session shared by all calls looks at every connection it has, twice a call, which is most of a call's CPU time
-    where many are in flight.
+    It stands on aiohttp, which takes a fifth of the CPU time a call of the libraries that huggingface_hub stands on
+    (`benchmarks/transports.py`). A session belongs to one event loop; a teacher may outlive it (a dispatcher starts a
+    loop for every round), so every loop has its own.
 
     Args:
         address (`Address`): The server.
@@ -96,9 +107,10 @@ class Wire:
         self.credentials = credentials
         self.timeout = timeout
         self.proxy = proxy
-        self.verify = trusted_authorities(ca_bundle)
-        self._context: Any = None
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sessions] = WeakKeyDictionary()
+        self._authorities = trusted_authorities(ca_bundle)
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._proxies: dict[str, str | None] = {}
+        self._in_flight = 0
         if proxy and "@" in proxy:
             credentials.redactor.add(proxy.split("://")[-1].rpartition("@")[0])
             credentials.redactor.add(proxy.rpartition("@")[0].rpartition(":")[2])
@@ -116,27 +128,37 @@ class Wire:
         self, method: str, url: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> bytes:
         """One request. Returns the body of a 2xx, raises what anything else means."""
-        library = http_library()
         sent = {"accept": "application/json", **(headers or {}), **self.credentials.headers()}
         content = None
         if body is not None:
             sent.setdefault("content-type", "application/json")
             content = encode_json(body)
+        session = self._session()
+        if not self._in_flight:
+            # The loop may have stood still: two turns of it, and connections that ended meanwhile are known to have.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        self._in_flight += 1
         try:
-            response = await self._exchange(library, method, url, content, sent)
-        except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
+            # A redirected POST may turn into a GET and the token would go to another host.
+            async with session.request(
+                method, url, data=content, headers=sent, proxy=self._proxy(url), allow_redirects=False
+            ) as response:
+                answer = await response.read()
+        except _NEVER_REACHED as error:
             raise never_reached(error, where=url, credentials=self.credentials) from None
-        except (library.UnsupportedProtocol, library.InvalidURL, library.LocalProtocolError, ValueError) as error:
-            # A header or URL that HTTP does not allow: nothing was sent, and it will not get better.
+        except _NOT_SENT as error:
             raise TeacherRequestError(self.credentials.redactor.clean(f"{url} cannot be asked: {error}.")) from None
-        except library.DecodingError:
-            raise not_the_protocol("its body is damaged", where=url, credentials=self.credentials) from None
-        except (library.HTTPError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, ContentEncodingError):
+                raise not_the_protocol("its body is damaged", where=url, credentials=self.credentials) from None
             raise broken_off(error, where=url, credentials=self.credentials) from None
-        if response.status_code >= 300:
-            refusal = Refusal(response.status_code, dict(response.headers), response.content)
-            raise error_from_refusal(refusal, where=url, credentials=self.credentials)
-        return self.unwrapped(response.content, url, response.headers.get("content-type", ""))
+        finally:
+            self._in_flight -= 1
+        if response.status >= 300:
+            told = {name.lower(): value for name, value in response.headers.items()}
+            raise error_from_refusal(Refusal(response.status, told, answer), where=url, credentials=self.credentials)
+        return self.unwrapped(answer, url, response.content_type)
 
     def unwrapped(self, content: bytes, where: str, content_type: str) -> bytes:
         """The body, unless it is a stream of events: there, TGI and proxies put errors under status 200."""
@@ -170,39 +192,45 @@ class Wire:
             raise error
         return payload
 
-    async def _exchange(self, library: Any, method: str, url: str, content: bytes | None, headers: Any) -> Any:
-        sessions = self._sessions.setdefault(asyncio.get_running_loop(), _Sessions())
-        session = sessions.idle.pop() if sessions.idle else self._new_session(library, sessions)
-        try:
-            return await session.request(method, url, content=content, headers=headers)
-        finally:
-            sessions.idle.append(session)
+    def _proxy(self, url: str) -> str | None:
+        if self.proxy is not None or self.address.is_loopback:
+            return self.proxy
+        host = urlsplit(url).netloc
+        if host not in self._proxies:
+            self._proxies[host] = environment_proxy(url)
+        return self._proxies[host]
 
-    def _new_session(self, library: Any, sessions: _Sessions) -> Any:
-        trust_env = not self.address.is_loopback
-        if self._context is None:  # reading the authorities takes far longer than the rest
-            self._context = library.create_ssl_context(trust_env=trust_env) if self.verify is True else self.verify
-        connect = CONNECT_SECONDS if self.timeout is None else min(CONNECT_SECONDS, self.timeout)
-        session = library.AsyncClient(
-            timeout=library.Timeout(self.timeout, connect=connect, pool=None),
-            limits=library.Limits(
-                max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS
-            ),
-            proxy=self.proxy,
-            trust_env=trust_env,
-            verify=self._context,
-            # A redirected POST may turn into a GET and the token would go to another host.
-            follow_redirects=False,
-        )
-        sessions.all.append(session)
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            self._forget_closed_loops()
+            session = self._sessions[loop] = self._new_session()
         return session
 
+    def _new_session(self) -> aiohttp.ClientSession:
+        if self._authorities is None:
+            self._authorities = usual_authorities()
+        connect = CONNECT_SECONDS if self.timeout is None else min(CONNECT_SECONDS, self.timeout)
+        return aiohttp.ClientSession(
+            # How many calls are in flight is the dispatcher's to say.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._authorities, keepalive_timeout=_KEEPALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=self.timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+        )
+
+    def _forget_closed_loops(self) -> None:
+        """A session whose loop is no more cannot be closed: its connections ended with the loop."""
+        for loop in [loop for loop in self._sessions if loop.is_closed()]:
+            self._sessions.pop(loop).detach()
+
     async def aclose(self) -> None:
-        """Closes the sessions of the running loop; the next call opens a new one."""
-        sessions = self._sessions.pop(asyncio.get_running_loop(), None)
-        if sessions is not None:
-            for session in sessions.all:
-                await session.aclose()
+        """Closes the session of the running loop; the next call opens a new one."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
 
     def __repr__(self) -> str:
         return f"Wire({str(self.address)!r})"

@@ -33,7 +33,7 @@ def open_dispatcher(
     options: dict[str, str] = {}
     if isinstance(teacher, str):
         options |= {"token": token} if token is not None else {}
-        options |= {"client": args.teacher_client} if args.teacher_client != "hub" else {}
+        options |= {"client": args.teacher_client} if args.teacher_client != "direct" else {}
     path, run = journal_and_run(args)
     dispatcher = Dispatcher(
         load_teacher(teacher, **options),

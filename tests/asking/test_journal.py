@@ -1,11 +1,11 @@
 """The journal's file: order of commits, one writer, readers, and everything a file or a disk can do to it."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from asking_helpers import BOUND, call, record, reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_active_distill.asking import Journal, JournalReader
+from hf_active_distill.asking import Journal, JournalReader, disk
 from hf_active_distill.asking.rows import redact, reply_from_json, reply_to_json
 from hf_active_distill.errors import JournalError, TeacherGenerationError
 from hf_active_distill.records import Usage
@@ -25,32 +25,21 @@ def path(tmp_path) -> Path:
     return tmp_path / "folder" / "journal.sqlite"
 
 
-def test_rows_are_there_for_others_when_the_coroutines_return(path):
-    async def write(journal: Journal) -> None:
-        with JournalReader(path) as reader:
-            call_id = await journal.sending(call("q", run="r", row_id="7", round=2, kind="cot", turn=1), BOUND)
-            (row,) = reader.rows()
-            assert (row.id, row.state, row.run, row.row_id, row.round, row.kind, row.turn) == (
-                call_id,
-                "sending",
-                "r",
-                "7",
-                2,
-                "cot",
-                1,
-            )
-            assert row.usage == BOUND and row.reply is None and reader.spent("r")[0] == BOUND
-            await journal.answered(call_id, reply("done"))
-            (row,) = reader.rows()
-            assert row.state == "answered" and row.reply == reply("done")
-            assert reader.spent("r")[0] == Usage(1, 10, 5)
-            other = await journal.sending(call("p", run="r"), BOUND)
-            await journal.failed(other, TeacherGenerationError("broke"), BOUND)
-            assert [row.state for row in reader.rows(run="r")] == ["answered", "failed"]
-            assert next(reader.rows(id=other)).error == "TeacherGenerationError: broke"
-
-    with Journal(path) as journal:
-        asyncio.run(write(journal))
+def test_rows_are_there_for_others_when_the_methods_return(path):
+    with Journal(path) as journal, JournalReader(path) as reader:
+        call_id = journal.sending(call("q", run="r", row_id="7", round=2, kind="cot", turn=1), BOUND)
+        (row,) = reader.rows()
+        shown = (row.id, row.state, row.run, row.row_id, row.round, row.kind, row.turn)
+        assert shown == (call_id, "sending", "r", "7", 2, "cot", 1)
+        assert row.usage == BOUND and row.reply is None and reader.spent("r")[0] == BOUND
+        journal.answered(call_id, reply("done"))
+        (row,) = reader.rows()
+        assert row.state == "answered" and row.reply == reply("done")
+        assert reader.spent("r")[0] == Usage(1, 10, 5)
+        other = journal.sending(call("p", run="r"), BOUND)
+        journal.failed(other, TeacherGenerationError("broke"), BOUND)
+        assert [row.state for row in reader.rows(run="r")] == ["answered", "failed"]
+        assert next(reader.rows(id=other)).error == "TeacherGenerationError: broke"
 
 
 def test_an_answer_is_found_again_by_its_key_alone(path):
@@ -67,33 +56,76 @@ def test_an_answer_is_found_again_by_its_key_alone(path):
         assert journal.lookup(call("q").key) == reply("first")
 
 
-def test_concurrent_writes_share_commits(path):
+@pytest.fixture
+def syncs(monkeypatch):
+    """The files that were synced, in order."""
+    synced = []
+    for name in ("fsync", "fdatasync"):
+        sync = getattr(os, name)
+
+        def note(fd, sync=sync):
+            synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+            sync(fd)
+
+        monkeypatch.setattr(os, name, note)
+    monkeypatch.setattr(disk, "_sync_file", os.fdatasync)
+    return synced
+
+
+def test_answers_that_wait_for_the_disk_share_a_sync(path, syncs):
     async def write(journal: Journal) -> None:
-        ids = await asyncio.gather(*(journal.sending(call(str(i)), BOUND) for i in range(50)))
-        await asyncio.gather(*(journal.answered(call_id, reply("a")) for call_id in ids))
+        async def one(number: int) -> None:
+            journal.answered(journal.sending(call(str(number)), BOUND), reply("a"))
+            await journal.synced()
+
+        await asyncio.gather(*(one(number) for number in range(50)))
 
     with Journal(path) as journal:
-        statements: list[str] = []
-        journal._db.set_trace_callback(statements.append)
         asyncio.run(write(journal))
-        journal._db.set_trace_callback(None)
-        assert statements.count("COMMIT") == 2
+        assert [Path(name).name for name in syncs] == [path.parent.name, "journal.sqlite-wal"]
         assert len(list(journal.rows(state="answered"))) == 50
 
 
-def test_an_answer_waits_for_the_disk_and_a_sending_row_does_not(path, monkeypatch):
-    synced = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1])
+def test_who_comes_while_a_sync_is_under_way_waits_for_the_next_one(path, monkeypatch):
+    begun, go, count = threading.Event(), threading.Event(), []
+
+    def slow(fd: int) -> None:
+        count.append(fd)
+        begun.set()
+        assert go.wait(20)
 
     async def write(journal: Journal) -> None:
-        call_id = await journal.sending(call(), BOUND)
-        assert synced == []
-        await journal.answered(call_id, reply("a"))
-        assert synced[-1].endswith("journal.sqlite-wal") and str(path.parent) in synced
+        first = asyncio.ensure_future(journal.synced())
+        await asyncio.to_thread(begun.wait, 20)
+        journal.answered(journal.sending(call(), BOUND), reply("a"))  # the sync under way may have missed it
+        second = asyncio.ensure_future(journal.synced())
+        await asyncio.sleep(0)
+        assert not first.done() and len(count) == 1
+        go.set()
+        await first
+        await second
+        assert len(count) == 2
+
+    monkeypatch.setattr(disk, "_sync_file", slow)
+    with Journal(path) as journal:
+        asyncio.run(write(journal))
+
+
+def test_the_log_is_moved_into_the_file_now_and_then(path, monkeypatch):
+    monkeypatch.setattr(disk, "CHECKPOINT_BYTES", 100_000)
+
+    async def write(journal: Journal) -> None:
+        for number in range(50):
+            journal.answered(journal.sending(call(f"{number}" + "x" * 2000), BOUND), reply("a"))
+            await journal.synced()
 
     with Journal(path) as journal:
         asyncio.run(write(journal))
+        log = path.with_name(path.name + "-wal").stat().st_size
+        assert log < 1_000_000 < 50 * 2 * 3 * 4096  # what fifty rows would take
+        assert path.stat().st_size > 100_000
+    with JournalReader(path) as reader:
+        assert reader.integrity() == "ok" and reader.states() == {"answered": 50}
 
 
 def test_a_disk_that_fails_to_sync_stops_the_journal(path, monkeypatch):
@@ -101,24 +133,24 @@ def test_a_disk_that_fails_to_sync_stops_the_journal(path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     async def write(journal: Journal) -> None:
-        call_id = await journal.sending(call(), BOUND)
-        monkeypatch.setattr(os, "fsync", broken)
+        journal.answered(journal.sending(call(), BOUND), reply("a"))
+        monkeypatch.setattr(disk, "_sync_file", broken)
         with pytest.raises(JournalError, match="check the disk"):
-            await journal.answered(call_id, reply("a"))
+            await journal.synced()
         with pytest.raises(JournalError, match="check the disk"):
-            await journal.sending(call("next"), BOUND)
+            journal.sending(call("next"), BOUND)
 
     with Journal(path) as journal:
         asyncio.run(write(journal))
 
 
-def test_a_loop_that_was_interrupted_leaves_no_write_behind(path):
+def test_a_wait_that_was_interrupted_does_not_hold_up_the_next_loop(path):
     with Journal(path) as journal:
+        journal.answered(journal.sending(call(), BOUND), reply("a"))
         loop = asyncio.new_event_loop()
-        task = loop.create_task(journal.sending(call("left"), BOUND))
-        loop.run_until_complete(asyncio.sleep(0))  # queued, not yet committed
-        record(journal, "next")  # on another loop
-        assert [json.loads(row.content)["messages"][0]["content"] for row in journal.rows()] == ["left", "next"]
+        task = loop.create_task(journal.synced())
+        loop.run_until_complete(asyncio.sleep(0))  # waits, and its loop stands still
+        asyncio.run(asyncio.wait_for(journal.synced(), 20))
         task.cancel()
         loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
         loop.close()
@@ -212,17 +244,14 @@ def test_forked_children_do_not_hold_the_lock_of_a_killed_writer(path):
 
 
 def test_a_fork_may_not_write(path):
-    async def write(journal: Journal) -> str:
-        try:
-            await journal.sending(call(), BOUND)
-        except JournalError as error:
-            return str(error)
-        return "written"
-
     with Journal(path) as journal:
         child = os.fork()
         if child == 0:
-            os._exit(0 if "before a fork" in asyncio.run(write(journal)) else 1)
+            try:
+                journal.sending(call(), BOUND)
+            except JournalError as error:
+                os._exit(0 if "before a fork" in str(error) else 2)
+            os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
 
 
@@ -231,7 +260,7 @@ def test_a_closed_journal_says_so(path):
     journal.close()
     journal.close()
     with pytest.raises(JournalError, match="closed"):
-        asyncio.run(journal.sending(call(), BOUND))
+        journal.sending(call(), BOUND)
 
 
 def test_readers_see_what_a_killed_writer_committed(path, tmp_path):
@@ -272,7 +301,7 @@ def test_parquet_export_holds_every_column(path, tmp_path):
 
     with Journal(path) as journal:
         record(journal, "q0", "a0", run="r", row_id="0")
-        asyncio.run(journal.sending(call("q1", run="r"), BOUND))
+        journal.sending(call("q1", run="r"), BOUND)
     with JournalReader(path) as reader:
         assert reader.export_parquet(tmp_path / "out.parquet") == 2
         rows = [row.to_dict() for row in reader.rows()]
@@ -283,13 +312,10 @@ def test_parquet_export_holds_every_column(path, tmp_path):
 
 
 def test_compacting_keeps_answers_and_what_was_spent(path):
-    async def fail(journal: Journal) -> None:
-        call_id = await journal.sending(call("q0", run="r"), BOUND)
-        await journal.failed(call_id, TeacherGenerationError("broke"), BOUND)
-        await journal.sending(call("open", run="r"), BOUND)
-
     with Journal(path) as journal:
-        asyncio.run(fail(journal))
+        call_id = journal.sending(call("q0", run="r"), BOUND)
+        journal.failed(call_id, TeacherGenerationError("broke"), BOUND)
+        journal.sending(call("open", run="r"), BOUND)
         record(journal, "q0", "a0", run="r")
         before = journal.spent("r")
         journal.compact()
@@ -317,11 +343,8 @@ def test_secrets_are_taken_out_of_errors(path, text):
     assert "[secret]" in clean
     assert not any(part in clean for part in ("verysecrettoken", "abcdefghijklmnop", "my-own-secret"))
 
-    async def fail(journal: Journal) -> None:
-        await journal.failed(await journal.sending(call(), BOUND), TeacherGenerationError(text), BOUND)
-
     with Journal(path, secrets=("my-own-secret",)) as journal:
-        asyncio.run(fail(journal))
+        journal.failed(journal.sending(call(), BOUND), TeacherGenerationError(text), BOUND)
         (row,) = journal.rows()
     assert row.error == f"TeacherGenerationError: {clean}"
 

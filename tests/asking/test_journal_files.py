@@ -1,6 +1,5 @@
 """What a file, a folder or a disk can do to a journal: it says so and harms nothing."""
 
-import asyncio
 import os
 import sqlite3
 import tempfile
@@ -125,19 +124,19 @@ def test_a_missing_journal_cannot_be_read(path):
 
 
 def test_a_full_disk_stops_the_journal_and_keeps_what_was_committed(path):
-    async def fill(journal: Journal) -> int:
+    def fill(journal: Journal) -> int:
         for number in range(1000):
-            call_id = await journal.sending(call(f"{number}" + "x" * 5000), BOUND)
-            await journal.answered(call_id, reply("a"))
+            call_id = journal.sending(call(f"{number}" + "x" * 5000), BOUND)
+            journal.answered(call_id, reply("a"))
         return number
 
     with Journal(path) as journal:
         (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
         journal._db.execute(f"PRAGMA max_page_count = {pages + 20}")  # what SQLite says then is what ENOSPC makes
         with pytest.raises(JournalError, match="disk is full. Free some space"):
-            asyncio.run(fill(journal))
+            fill(journal)
         with pytest.raises(JournalError, match="disk is full"):
-            asyncio.run(journal.sending(call("later"), BOUND))
+            journal.sending(call("later"), BOUND)
     with JournalReader(path) as reader:
         assert reader.integrity() == "ok"
         assert reader.states().get("answered", 0) >= 5

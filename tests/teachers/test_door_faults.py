@@ -24,9 +24,9 @@ from hf_active_distill.teachers import GenerationParams, TeacherRequest, load_te
 
 
 TOKEN = "hf_verysecrettokenvalue"
-CLIENTS = ["hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
+CLIENTS = ["direct", "hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
 DOORS = [("tgi+", client, kind) for client in CLIENTS for kind in ("chat", "generate")]
-DOORS += [("openai+", "hub", kind) for kind in ("chat", "generate")]
+DOORS += [("openai+", client, kind) for client in ("direct", "hub") for kind in ("chat", "generate")]
 PATHS = {("tgi+", "generate"): "/generate", ("openai+", "generate"): "/v1/completions"}
 
 # fault: class, status, words that the message must hold
@@ -118,7 +118,7 @@ def test_both_clients_say_the_same_of_every_refusal(client):
 
     for fault in ("unauthorized", "invalid_plain", "generation", "overloaded", "internal"):
         for kind in ("chat", "generate"):
-            assert message(client, fault, kind) == message("hub", fault, kind)
+            assert message(client, fault, kind) == message("direct", fault, kind)
 
 
 @pytest.mark.parametrize(("scheme", "client", "kind"), DOORS)

@@ -20,7 +20,7 @@ from hf_active_distill.teachers import (
 
 KEY = "hf_embeddedteacherkey"
 TURNS = [{"role": "user", "content": "How many birds?"}]
-CLIENTS = ["hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
+CLIENTS = ["direct", "hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_a_chat_sends_what_was_asked_for_and_nothing_else(server):
     ask(OpenAITeacher(server.url), chat(max_new_tokens=7, top_p=0.5))
     message = {"role": "user", "content": "Why?"}
     sent = server.last("/v1/chat/completions").json
-    assert sent.pop("stream") is False
+    assert sent.pop("stream", False) is False
     assert sent == {"model": "served/model", "messages": [message], "max_tokens": 7, "temperature": 0.0}
 
 

@@ -116,7 +116,7 @@ def test_options_that_a_door_does_not_take():
         load_teacher("http://127.0.0.1:1", colour="red")
     with pytest.raises(ConfigurationError, match="takes no options here.*timeout"):
         load_teacher(FunctionTeacher(str), timeout=3)
-    with pytest.raises(ConfigurationError, match="Unknown client 'curl'.*'hub', 'text_generation'"):
+    with pytest.raises(ConfigurationError, match="Unknown client 'curl'.*'direct', 'hub', 'text_generation'"):
         load_teacher("http://127.0.0.1:1", client="curl")
     with pytest.raises(ConfigurationError, match="token=True"):
         load_teacher("http://127.0.0.1:1", token=True)
@@ -125,7 +125,7 @@ def test_options_that_a_door_does_not_take():
 def test_tgis_own_client_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "text_generation", None)
     monkeypatch.delitem(sys.modules, "hf_active_distill.teachers.text_generation_transport", raising=False)
-    with pytest.raises(ConfigurationError, match="extra `tgi`.*client='hub'"):
+    with pytest.raises(ConfigurationError, match="extra `tgi`.*client='direct'"):
         load_teacher("tgi+http://127.0.0.1:1", client="text_generation")
 
 

@@ -161,14 +161,11 @@ def test_replay_from_a_journal(tmp_path):
     path = tmp_path / "journal.db"
     requests = [chat("Why?"), chat("Why?", sample_index=1), TeacherRequest.generate("Go on", PARAMS)]
 
-    async def record(journal):
+    with Journal(path) as journal:
         for number, request in enumerate(requests):
             call = Call(request, request.key("big/model", "abc"), "big/model", "abc")
-            row = await journal.sending(call, Usage(1, 10, 9))
-            await journal.answered(row, TeacherReply(f"text {number}", "length", reasoning="hm"))
-
-    with Journal(path) as journal:
-        asyncio.run(record(journal))
+            row = journal.sending(call, Usage(1, 10, 9))
+            journal.answered(row, TeacherReply(f"text {number}", "length", reasoning="hm"))
     teacher = load_teacher(f"replay:{path}")
     assert [ask(teacher, request).text for request in requests] == ["text 0", "text 1", "text 2"]
     reply = ask(teacher, requests[0])

@@ -11,7 +11,7 @@ from hf_active_distill.errors import ConfigurationError, TeacherAuthError, Teach
 from hf_active_distill.teachers import GenerationParams, TeacherRequest, TGITeacher, TopToken, describe, load_teacher
 
 
-CLIENTS = ["hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
+CLIENTS = ["direct", "hub"] + ["text_generation"] * (importlib.util.find_spec("text_generation") is not None)
 SCHEMA = {"type": "object", "properties": {"a": {"enum": [None, 1]}, "b": {"const": None}}}
 ROWS = [{"id": 5, "text": " yes", "logprob": -0.1, "special": False}, {"id": 6, "text": " no", "logprob": -2.5}]
 
@@ -75,7 +75,7 @@ def test_sampled_generate(server, client):
 def test_greedy_chat(server, client):
     ask(TGITeacher(server.url, client=client), chat(max_new_tokens=7, top_p=0.9, seed=3))
     sent = server.last("/v1/chat/completions").json
-    assert sent.pop("stream") is False
+    assert sent.pop("stream", False) is False
     message = {"role": "user", "content": "Why?"}
     assert sent == {"model": "tgi", "messages": [message], "max_tokens": 7, "temperature": 0.0}
 
