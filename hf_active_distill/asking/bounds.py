@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+
 from ..errors import TeacherError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherReply, TeacherRequest

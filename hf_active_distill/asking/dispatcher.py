@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Lanes that begin in one turn of the event loop.
+STARTED_TOGETHER = 4
 
 _ROW: contextvars.ContextVar[Row | None] = contextvars.ContextVar("row", default=None)
 
@@ -280,8 +282,15 @@ class Dispatcher:
     async def _run_lanes(self, session: Session[Any, Any]) -> None:
         # Twice as many dialogues are open as calls may be in flight: while one is between two turns, another calls.
         count = min(len(session.items), 2 * self._gate.limit.most)
-        lanes = [asyncio.create_task(self._lane(session)) for _ in range(count)]
+        lanes: list[asyncio.Task[None]] = []
         try:
+            for number in range(count):
+                lanes.append(asyncio.create_task(self._lane(session)))
+                if number % STARTED_TOGETHER == 0:
+                    # Time to send what was started: calls sent in one burst come back in one, and wait for each other
+                    # at every turn from then on.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
             await self._settled(lanes)
         except asyncio.CancelledError as interrupt:
             self._halt(interrupt)
@@ -325,6 +334,7 @@ class Dispatcher:
             if row.calls == 1 and not session.dialogues:
                 # Rows of one call each: a place that is kept for another turn would be kept for nothing.
                 self._gate.keep_places = False
+            self._gate.pass_on()
             session.progress.finished(self.spent, self.cost)
 
     def _halt(self, error: BaseException) -> None:

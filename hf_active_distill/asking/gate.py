@@ -15,9 +15,9 @@ from .budget import Budget, Reservation
 
 
 MINUTE = 60.0
-#: Seconds that a freed place is kept, with `keep_places`, for the dialogue that freed it. Its next turn comes before
-#: rows not yet begun, or the end of the budget would find twice as many dialogues half done.
-HANDOVER = 0.002
+#: Most seconds that a freed place is kept, with `keep_places`, for the dialogue that freed it. Its next turn comes
+#: before rows not yet begun, or the end of the budget would find twice as many dialogues half done.
+HANDOVER = 0.02
 
 
 @dataclass(eq=False)
@@ -202,6 +202,10 @@ class Gate:
             self._pump()
         elif self._queue and self._handover is None:
             self._handover = asyncio.get_running_loop().call_later(HANDOVER, self._on_handover)
+
+    def pass_on(self) -> None:
+        """A row is done: the place that it freed last is for the next in the queue."""
+        self._pump(most=1)
 
     async def sleep(self, seconds: float) -> None:
         """Waits before a call is made again. Ends at once with what [`refuse`] is given."""

@@ -34,6 +34,9 @@ _FINISHED = """
         cached_prompt_tokens = ?, estimated = ?, cost = ?, latency = ?, clock = ?, finished_at = ?
     WHERE id = ?
 """
+#: Seconds from the beginning of a sync to the next one: what is answered meanwhile shares it.
+SYNC_SECONDS = 0.001
+
 # Whole pages go into the log: those of the row, of its index and the inner ones above them.
 _PAGES_A_COMMIT = 4 * 4096
 
@@ -97,6 +100,7 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing = False
+        self._synced_at = 0.0
         self._logged = 0
 
     def lookup(self, key: str, *, run: str | None = None) -> TeacherReply | None:
@@ -299,6 +303,7 @@ class Journal:
 
     def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         waiters, self._waiting = self._waiting, []
+        self._synced_at = loop.time()
         try:
             self._commit()
         except JournalError as error:
@@ -317,7 +322,7 @@ class Journal:
             return
         self._tell(waiters)
         if self._waiting:
-            self._sync(loop)
+            loop.call_at(self._synced_at + SYNC_SECONDS, self._sync, loop)
         else:
             self._syncing = False
 

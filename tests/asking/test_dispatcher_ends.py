@@ -105,7 +105,7 @@ def test_calls_that_do_not_land_in_time_count_at_their_bound(tmp_path):
     path = tmp_path / "journal.sqlite"
 
     async def answer(request, number):
-        if number == 0:
+        if number == 1:
             desk.stop(SystemExit(143))
         await asyncio.sleep(10_000)
         return reply("never")
