@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -73,10 +74,14 @@ Route = Answer | list[Answer] | Callable[[Seen], Answer]
 
 
 class FaultServer:
-    """Serves `routes` on a free loopback port, in a thread of its own, until the `with` block is left."""
+    """
+    Serves `routes` on a free loopback port, in a thread of its own, until the `with` block is left; over TLS where it
+    is given a context.
+    """
 
-    def __init__(self, routes: dict[str, Route] | None = None):
+    def __init__(self, routes: dict[str, Route] | None = None, tls: ssl.SSLContext | None = None):
         self.routes: dict[str, Route] = dict(routes or {})
+        self._tls = tls
         self.requests: list[Seen] = []
         self.connections = 0
         self.port = 0
@@ -88,7 +93,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def count(self, path: str) -> int:
         """Requests that arrived at a route."""
@@ -121,7 +126,7 @@ class FaultServer:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:

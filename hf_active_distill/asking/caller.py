@@ -200,7 +200,8 @@ class Caller:
             self._record(call_id, error, ticket.usage, loop.time() - sent)
             raise
         ticket.usage = await self._booked(call, reply, ticket.bound)
-        reply = replace(reply, usage=ticket.usage)
+        if reply.usage != ticket.usage:
+            reply = replace(reply, usage=ticket.usage)
         self._record(call_id, reply, ticket.usage, loop.time() - sent)
         return reply
 

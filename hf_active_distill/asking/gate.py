@@ -6,8 +6,8 @@ import asyncio
 import copy
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ..errors import BudgetExhaustedError
 from ..records import Usage
@@ -44,12 +44,13 @@ class Ticket:
     released: bool = False
 
 
-@dataclass(order=True)
-class _Waiter:
+class _Waiter(NamedTuple):
+    """One in the queue. Order and number decide, so the others are never compared."""
+
     order: tuple[int, int]
     number: int
-    bound: Usage = field(compare=False)
-    future: asyncio.Future[Ticket] = field(compare=False)
+    bound: Usage
+    future: asyncio.Future[Ticket]
 
 
 class SlidingMinute:

@@ -81,9 +81,9 @@ class Wire:
     """
     Sends JSON and returns bodies, or raises one of the named teacher errors.
 
-    It stands on aiohttp, which takes a fifth of the CPU time a call of the libraries that huggingface_hub stands on
-    (`benchmarks/transports.py`). A session belongs to one event loop; a teacher may outlive it (a dispatcher starts a
-    loop for every round), so every loop has its own.
+    It stands on aiohttp: a call takes a fifth of the CPU time that it takes in the libraries under huggingface_hub's
+    client, with the same features (`benchmarks/dispatcher.py` compares). A session belongs to one event loop; a
+    teacher may outlive it (a dispatcher starts a loop for every round), so every loop has its own.
 
     Args:
         address (`Address`): The server.

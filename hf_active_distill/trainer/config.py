@@ -105,9 +105,9 @@ class ActiveDistillationConfig(TrainingArguments):
         teacher_token (`str`, *optional*):
             Bearer token of the teacher; `HF_TOKEN` is read where it is not given. It is taken out of the configuration
             by the trainer and is never saved.
-        teacher_client (`str`, *optional*, defaults to `"hub"`):
-            Library that talks to a teacher given by URL: `"hub"` (`huggingface_hub`), or `"text_generation"`, TGI's
-            own client (the extra `tgi`).
+        teacher_client (`str`, *optional*, defaults to `"direct"`):
+            What talks to a teacher given by URL: `"direct"`, the library's own requests, `"hub"`
+            (`huggingface_hub`), or `"text_generation"`, TGI's own client (the extra `tgi`).
         journal_path (`str`, *optional*):
             SQLite file with every answer of the teacher. Defaults to `journal.sqlite` in `output_dir`; give one path
             to several runs and the second pays only for what is new.
@@ -258,10 +258,10 @@ class ActiveDistillationConfig(TrainingArguments):
         default=None, metadata={"help": "Bearer token of the teacher, HF_TOKEN where not given. Never saved."}
     )
     teacher_client: str = field(
-        default="hub",
+        default="direct",
         metadata={
-            "help": "Library that talks to a teacher given by URL; 'text_generation' needs the extra `tgi`.",
-            "choices": ["hub", "text_generation"],
+            "help": "What talks to a teacher given by URL; 'text_generation' needs the extra `tgi`.",
+            "choices": ["direct", "hub", "text_generation"],
         },
     )
     journal_path: str | None = field(

@@ -135,8 +135,8 @@ def test_the_client_of_tgi_itself_is_a_transport_too(tmp_path):
             return
         trainer = build(str(tmp_path / "tgi"), teacher.url, options)
         trainer.train()
-        options["args"]["teacher_client"] = "hub"
-        other = build(str(tmp_path / "hub"), teacher.url, options)
+        options["args"]["teacher_client"] = "direct"
+        other = build(str(tmp_path / "direct"), teacher.url, options)
         other.train()
     first = [annotation.to_dict() for annotation in trainer.book.annotations()]
     assert first == [annotation.to_dict() for annotation in other.book.annotations()]
