@@ -9,6 +9,7 @@ EXIT_BUDGET = 3
 EXIT_TEACHER = 4
 EXIT_JOURNAL = 5
 EXIT_CHECKPOINT = 6
+EXIT_LINEAGE = 7
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_TERMINATED = 143  # SIGTERM: everything is saved, the run can be resumed
 
@@ -115,6 +116,33 @@ class CheckpointError(ActiveDistillError):
     """No complete checkpoint where one is expected, or one of another run."""
 
     exit_code = EXIT_CHECKPOINT
+
+
+class LineageError(ActiveDistillError):
+    """Rounds cannot be pushed, read or restored: no such repository or round, no permission, a Hub that refuses."""
+
+    exit_code = EXIT_LINEAGE
+
+
+class LineageConflictError(LineageError):
+    """The name holds the rounds of another run. Nothing was overwritten."""
+
+
+class LineageUnreachableError(LineageError):
+    """
+    The Hub did not answer, or asked to be left alone for a while: the same push may succeed later.
+
+    Attributes:
+        retry_after (`float` or `None`): Seconds that it asked to wait, where it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class LeakError(LineageError):
+    """What is about to be uploaded holds a secret or a path of this machine, so it was not uploaded."""
 
 
 class TerminatedError(ActiveDistillError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
@@ -14,7 +15,8 @@ _TEXT, _COUNT = Value("string"), Value("int64")
 _MESSAGES = List({"role": _TEXT, "content": _TEXT})
 
 
-def _features(conversational: bool) -> Features:
+def annotation_features(conversational: bool) -> Features:
+    """The columns of annotations; prompts and completions are text, or conversations."""
     return Features(
         {
             "row_id": _TEXT,
@@ -78,15 +80,36 @@ def annotations_to_dataset(annotations: Sequence[Annotation]) -> Dataset:
     are prompt-completion rows as TRL takes them.
     """
     conversational = any(not isinstance(annotation.prompt, str) for annotation in annotations)
-    features = _features(conversational)
-    rows = []
-    for annotation in annotations:
-        row = annotation.to_dict()
-        if annotation.distribution is not None:
-            row["distribution"] = [{"label": k, "probability": v} for k, v in annotation.distribution.items()]
-        if conversational:
-            row["prompt"] = as_messages(annotation.prompt)
-            text = annotation.completion
-            row["completion"] = None if text is None else [{"role": "assistant", "content": text}]
-        rows.append({name: row[name] for name in features})
-    return Dataset.from_list(rows, features=features)
+    rows = [annotation_row(annotation, conversational) for annotation in annotations]
+    return Dataset.from_list(rows, features=annotation_features(conversational))
+
+
+def annotation_row(annotation: Annotation, conversational: bool) -> dict[str, Any]:
+    """One annotation in the columns of [`annotation_features`]."""
+    row = annotation.to_dict()
+    if annotation.distribution is not None:
+        row["distribution"] = [{"label": k, "probability": v} for k, v in annotation.distribution.items()]
+    if conversational:
+        row["prompt"] = as_messages(annotation.prompt)
+        text = annotation.completion
+        row["completion"] = None if text is None else [{"role": "assistant", "content": text}]
+    return {name: row[name] for name in annotation_features(conversational)}
+
+
+def annotation_from_row(row: dict[str, Any], *, text_prompt: bool = False) -> Annotation:
+    """
+    The reverse of [`annotation_row`].
+
+    Args:
+        row (`dict`): One row.
+        text_prompt (`bool`, *optional*, defaults to `False`): Whether the prompt was text before it was written as a
+            conversation.
+    """
+    fields = dict(row)
+    if isinstance(row["completion"], list):
+        fields["completion"] = row["completion"][0]["content"]
+    if text_prompt and isinstance(row["prompt"], list):
+        fields["prompt"] = row["prompt"][-1]["content"]
+    if row["distribution"] is not None:
+        fields["distribution"] = {pair["label"]: pair["probability"] for pair in row["distribution"]}
+    return Annotation.from_dict(fields)

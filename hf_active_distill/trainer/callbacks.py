@@ -108,6 +108,16 @@ class ActiveDistillationCallback(TrainerCallback):
     ) -> None:
         """When a round is trained and evaluated, before its checkpoint."""
 
+    def on_round_finished(
+        self,
+        args: ActiveDistillationConfig,
+        state: TrainerState,
+        control: TrainerControl,
+        event: RoundEndEvent,
+        **kwargs: Any,
+    ) -> None:
+        """After `on_round_end` of all callbacks: the figures are on the disk, and the round is over for good."""
+
 
 class SelectionCallback(ActiveDistillationCallback):
     """

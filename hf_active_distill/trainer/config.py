@@ -125,6 +125,16 @@ class ActiveDistillationConfig(TrainingArguments):
         teacher_output_price (`float`, *optional*):
             Price of a million completion tokens.
 
+        > Parameters that control what is kept of every round
+
+        push_rounds (`bool`, *optional*, defaults to `False`):
+            Whether every finished round becomes a version on the Hub, in place of `push_to_hub`, which is switched
+            off: the student at `hub_model_id`, the pool at `{hub_model_id}-pool` and the annotations at
+            `{hub_model_id}-annotations`, each with a tag `round-000`, `round-001`, ... They are private unless
+            `hub_private_repo` is false.
+        lineage_dir (`str`, *optional*):
+            A folder that gets the rounds in place of the Hub.
+
         > Parameters that control when to stop
 
         plateau_patience (`int`, *optional*):
@@ -278,6 +288,13 @@ class ActiveDistillationConfig(TrainingArguments):
         default=None, metadata={"help": "Price of a million completion tokens."}
     )
 
+    push_rounds: bool = field(
+        default=False, metadata={"help": "Whether every finished round becomes a version on the Hub."}
+    )
+    lineage_dir: str | None = field(
+        default=None, metadata={"help": "A folder that gets the rounds in place of the Hub."}
+    )
+
     plateau_patience: int | None = field(
         default=None, metadata={"help": "Rounds without a better accuracy after which the run stops."}
     )
@@ -321,6 +338,8 @@ class ActiveDistillationConfig(TrainingArguments):
             self.dataloader_pin_memory = False  # there is nothing to pin it for
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self._follows_a_metric()):
             self.metric_for_best_model = "accuracy"  # Trainer would take the loss, which no evaluation here measures
+        if self.push_rounds:
+            self.push_to_hub = False  # which would push to the same name, without rounds
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
@@ -386,6 +405,8 @@ class ActiveDistillationConfig(TrainingArguments):
                 f"`hub_strategy='{strategy}'` would upload all of `output_dir`, journal and pickled files included: "
                 "use 'end', which uploads the student and its card when the run is over."
             )
+        if (self.push_rounds or self.lineage_dir) and not getattr(self, "save_safetensors", True):
+            raise ConfigurationError("`push_rounds` pushes no pickled files: leave `save_safetensors` at True.")
         if self.dataloader_persistent_workers:
             raise ConfigurationError(
                 "`dataloader_persistent_workers` would keep serving the first round's rows: set it to False."

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ..asking import Dispatcher
 from ..errors import TerminatedError
@@ -46,6 +47,13 @@ class RunSession:
         if self.dispatcher is None:
             raise RuntimeError("Only the main process talks to the teacher, and only inside `train()`.")
         return self.dispatcher
+
+    @property
+    def secrets(self) -> list[str]:
+        """What the run was told and must not tell on: tokens, and the credentials in the teacher's address."""
+        address = urlsplit(self._teacher) if isinstance(self._teacher, str) else None
+        told = [self._token, self._trainer.args.hub_token, address and address.username, address and address.password]
+        return [text for text in told if text]
 
     @contextlib.contextmanager
     def begun(self, checkpoint: str | None) -> Iterator[None]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
@@ -25,6 +26,7 @@ from .kinds import StudentKind
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+_ALIGNMENT = 64  # bytes, of torch's own memory on a CPU
 FormattingFunc = Callable[[Mapping[str, Any]], str | list[dict[str, str]]]
 
 
@@ -44,6 +46,7 @@ def load_student(
         if quantization_config is not None:
             kwargs["quantization_config"] = quantization_config
         student: Any = kind.auto_class.from_pretrained(model, **kwargs)
+        _align(student)
     elif kwargs or quantization_config is not None:
         raise ConfigurationError(
             "`model_init_kwargs` and `quantization_config` are used when the model is loaded here: pass the model as "
@@ -67,6 +70,16 @@ def load_student(
             **args.options("gradient_checkpointing_kwargs"),
         }
     return student
+
+
+def _align(model: torch.nn.Module) -> None:
+    """
+    Moves weights to where torch would have put them. Those that are mapped from a file lie at whatever offset they
+    have in it, and a CPU rounds a sum by where its terms begin: a run that goes on from another file would differ.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
 
 
 def load_processing_class(
@@ -166,12 +179,14 @@ class RunData:
         seed_annotations (`list[Annotation]`): What is trained on from the start.
         eval_parts (`dict[str, list[PoolRow]]`): Evaluation rows by name; `""` is the only part of a plain data set.
         unanswered_eval_rows (`int`): Those without a reference, before `eval_with_teacher` has them answered.
+        seed_rows (`list[PoolRow]`): The rows of `seed_annotations` as they were given.
     """
 
     pool: Pool
     seed_annotations: list[Annotation]
     eval_parts: dict[str, list[PoolRow]]
     unanswered_eval_rows: int = 0
+    seed_rows: list[PoolRow] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -201,7 +216,7 @@ class RunData:
         if not eval_parts:
             _plan_no_evaluation(args)
         unanswered = sum(row.reference is None for rows in eval_parts.values() for row in rows)
-        return cls(pool, [annotation for _, annotation in seeds], eval_parts, unanswered)
+        return cls(pool, [annotation for _, annotation in seeds], eval_parts, unanswered, [row for row, _ in seeds])
 
 
 def _plan_no_evaluation(args: ActiveDistillationConfig) -> None:

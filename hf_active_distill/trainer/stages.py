@@ -87,6 +87,7 @@ class RoundStages:
         trainer.book.write_metrics(round_index, figures)
         numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
         trainer.log({f"round/{key}": float(value) for key, value in numbers.items() if key not in metrics})
+        self._fire("on_round_finished", event)
         return trainer.stop_reason is not None
 
     def runner(self) -> RoundRunner:

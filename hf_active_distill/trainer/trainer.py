@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ from .config import ActiveDistillationConfig
 from .distributed import whole_model
 from .evaluating import Evaluation
 from .kinds import student_kind
+from .lineage import LineageCallback, restored
 from .plan import Plan, make_plan
 from .pushing import push_student
 from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_scheduler
@@ -153,6 +155,7 @@ class ActiveDistillationTrainer(Trainer):
         self.evaluation = Evaluation(self, compute_metrics, formatting_func)
         self.training_rows = TrainingRows()
         self.stop_reason: str | None = None
+        self._goes_on = False  # from a restored round
         self._asked: Any = None
         self.selector, callbacks = arrange_callbacks(self, callbacks)
         student = load_student(model, self.kind, args, peft_config, quantization_config)
@@ -189,6 +192,56 @@ class ActiveDistillationTrainer(Trainer):
         )
         self.rounds = RoundStages(self)
         self._loader_generator = torch.Generator()
+        self.lineage = LineageCallback(self) if args.push_rounds or args.lineage_dir is not None else None
+        if self.lineage is not None:
+            self.add_callback(self.lineage)
+
+    @classmethod
+    def from_round(
+        cls,
+        name: str | Path,
+        revision: str,
+        args: ActiveDistillationConfig | None = None,
+        *,
+        output_dir: str | None = None,
+        token: str | None = None,
+        **kwargs: Any,
+    ) -> ActiveDistillationTrainer:
+        """
+        A trainer that goes on from a round of a lineage, on any machine: student, optimiser, pool, seed rows,
+        annotations and the teacher's answers come from there. `train()` runs the rounds that are left.
+
+        Example:
+
+        ```python
+        trainer = ActiveDistillationTrainer.from_round(
+            "user/name", "round-003", output_dir="out", teacher="http://localhost:8080", eval_dataset=eval_rows
+        )
+        trainer.train()
+        ```
+
+        Args:
+            name (`str` or `Path`):
+                `user/name` on the Hub, or the folder that `lineage_dir` named.
+            revision (`str`):
+                The round: `"round-003"`.
+            args ([`ActiveDistillationConfig`], *optional*):
+                Configuration; its `output_dir` must be new or empty. If `None`, that of the run, for `output_dir`.
+            output_dir (`str`, *optional*):
+                Folder of the run, where `args` is not given. Defaults to the last part of the name.
+            token (`str`, *optional*):
+                Hub token; `args.hub_token` or the stored login by default.
+            **kwargs:
+                Further arguments of the constructor: `teacher` and `eval_dataset`, which are not part of a round;
+                `model`, the one under an adapter, where the round does not name one on the Hub.
+
+        Raises:
+            [`~errors.LineageError`]: When there is no such round, or `output_dir` holds a run already.
+        """
+        args, found = restored(name, revision, args, output_dir=output_dir, token=token, given=kwargs)
+        trainer = cls(args=args, **found)
+        trainer._goes_on = True
+        return trainer
 
     # ------------------------------------------------------------------ Trainer's hooks
 
@@ -262,6 +315,8 @@ class ActiveDistillationTrainer(Trainer):
             `"budget"`, `"plateau"`, `"transfer"`, `"terminated"`, `"stopped"` (by `max_steps`, or by a callback that
             knows nothing of rounds), or a callback's own word.
         """
+        if resume_from_checkpoint is None and self._goes_on:
+            resume_from_checkpoint = True
         checkpoint = resolve_checkpoint(
             self.args.output_path, resume_from_checkpoint, only_model=self.args.save_only_model
         )

@@ -34,6 +34,7 @@ ROOMS = (
     "asking",
     "engine",
     "evaluation",
+    "hub",
     "losses",
     "reports",
     "selection",
