@@ -165,7 +165,7 @@ class RoundStore:
                 "an earlier round, or start anew with `overwrite_rounds=True` (answers in the journal are not paid "
                 "for again)."
             )
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _read_json(folder / "manifest.json")
         manifest["annotations"] = _read_lines(folder / "annotations.jsonl")
         scores = _read_lines(folder / "scores.jsonl")
         return RoundRecord.from_dict({**manifest, "scores": {row["row_id"]: row["score"] for row in scores}})
@@ -180,7 +180,7 @@ class RoundStore:
     def history(self, before: int) -> list[dict[str, Any]]:
         """The baseline, where there is one, and the metrics of the rounds before `before`."""
         baseline = self.folder / "baseline.json"
-        rows = [json.loads(baseline.read_text(encoding="utf-8"))] if baseline.is_file() else []
+        rows = [_read_json(baseline)] if baseline.is_file() else []
         return rows + [metrics for index in range(before) if (metrics := self.read_metrics(index)) is not None]
 
     def write_metrics(self, round_index: int, metrics: dict[str, Any]) -> None:
@@ -190,7 +190,12 @@ class RoundStore:
 
     def read_metrics(self, round_index: int) -> dict[str, Any] | None:
         path = self.path(round_index) / "metrics.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return _read_json(path) if path.is_file() else None
+
+    def settings(self) -> dict[str, Any]:
+        """What the run was begun with, empty where none was."""
+        path = self.folder / RUN_FILE
+        return _read_json(path) if path.is_file() else {}
 
     def begin(self, settings: dict[str, Any], *, resuming: bool, overwrite: bool) -> None:
         """
@@ -201,7 +206,7 @@ class RoundStore:
         """
         path = self.folder / RUN_FILE
         if path.is_file() and resuming:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = self.settings()
             changed = [key for key in BINDING_SETTINGS if stored.get(key) != json.loads(json.dumps(settings.get(key)))]
             if changed:
                 raise CheckpointError(
@@ -229,7 +234,16 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     # Not `splitlines`: a JSON string may hold other line separators than \n.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(line) for line in _read_text(path).split("\n") if line]
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(_read_text(path))
+
+
+def _read_text(path: Path) -> str:
+    # A small model may write half of a surrogate pair, and it is kept as it is.
+    return path.read_text(encoding="utf-8", errors="surrogatepass")
 
 
 def _write_durably(path: Path, text: str) -> None:

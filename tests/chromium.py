@@ -54,8 +54,12 @@ class Browser:
 
     def prefer(self, scheme: str) -> None:
         """`"light"` or `"dark"`, as the system would say it."""
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        features = {
+            "prefers-color-scheme": scheme,
+            "prefers-reduced-motion": "reduce",
+        }  # nothing moves under the mouse
+        pairs = [{"name": name, "value": value} for name, value in features.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": pairs})
 
     def open(self, page: Path, timeout: float = 60) -> None:
         """Opens a report and waits until it has drawn itself."""

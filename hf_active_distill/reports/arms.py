@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..rounds import RUN_FILE, RoundStore
+from ..rounds import RoundStore
 from .values import number
 
 
@@ -43,8 +42,7 @@ class Arm:
     def read(cls, folder: Path) -> Arm:
         """Reads the arm whose `output_dir` is `folder`."""
         store = RoundStore(folder)
-        path = store.folder / RUN_FILE
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings = store.settings()
         return cls(folder, str(settings.get("selection", folder.name)), settings, store.history(len(store)))
 
     def metrics(self) -> list[str]:

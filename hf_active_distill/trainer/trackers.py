@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Tables = dict[str, RoundTable]
+#: Beside the figures of the round: `transformers` puts "train/" before what is logged in training.
+PREFIX = "train/round"
 
 
 def _to_wandb(tables: Tables, state: TrainerState, trainer: ActiveDistillationTrainer) -> None:
@@ -26,7 +28,8 @@ def _to_wandb(tables: Tables, state: TrainerState, trainer: ActiveDistillationTr
 
     if wandb.run is not None:
         made = {
-            f"round/{name}": wandb.Table(columns=[*table.columns], data=table.rows) for name, table in tables.items()
+            f"{PREFIX}/{name}_rows": wandb.Table(columns=[*table.columns], data=table.rows)
+            for name, table in tables.items()
         }
         wandb.run.log({**made, "train/global_step": state.global_step})
 
@@ -34,7 +37,10 @@ def _to_wandb(tables: Tables, state: TrainerState, trainer: ActiveDistillationTr
 def _to_trackio(tables: Tables, state: TrainerState, trainer: ActiveDistillationTrainer) -> None:
     import trackio
 
-    made = {f"round/{name}": trackio.Table(columns=table.columns, data=table.rows) for name, table in tables.items()}
+    made = {
+        f"{PREFIX}/{name}_rows": trackio.Table(columns=table.columns, data=table.rows)
+        for name, table in tables.items()
+    }
     trackio.log({**made, "train/global_step": state.global_step})
 
 
@@ -42,7 +48,7 @@ def _to_tensorboard(tables: Tables, state: TrainerState, trainer: ActiveDistilla
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
             for name, table in tables.items():
-                callback.tb_writer.add_text(f"round/{name}", table.markdown(), state.global_step)
+                callback.tb_writer.add_text(f"{PREFIX}/{name}_rows", table.markdown(), state.global_step)
             callback.tb_writer.flush()
 
 

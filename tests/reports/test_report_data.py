@@ -191,3 +191,14 @@ def test_no_path_of_this_machine_is_told(tmp_path):
     make_run(tmp_path / "elsewhere", seed=1)
     data = gather(tmp_path / "out", beside=[tmp_path / "elsewhere"], max_bytes=ROOM)
     assert str(tmp_path) not in json.dumps(data) and str(Path.home()) not in json.dumps(data)
+
+
+def test_a_round_reads_back_as_it_was_written_whatever_its_text(tmp_path):
+    """A small model may write half of a surrogate pair, or any separator of lines."""
+    make_run(tmp_path, rounds=1, rows=5, text=lambda text: f"\ud83d{text}\0\u2028\x85\r\n")
+    store = RoundStore(tmp_path)
+    first = store.read(0)
+    assert first.annotations[0].teacher == "\ud83dteacher/large\0\u2028\x85\r\n"
+    store.write(first)
+    assert store.read(0) == first
+    store.begin(store.settings(), resuming=True, overwrite=False)

@@ -86,7 +86,7 @@ function card(row, data) {
   return h(
     "article",
     { class: "card", tabindex: "-1" },
-    h("header", {}, h("h4", {}, "Row ", said(row.id, "id")), badge(row)),
+    h("header", {}, h("h3", {}, "Row ", said(row.id, "id")), badge(row)),
     row.context == null ? null : more("Earlier turns", said(data.contexts[row.context], "block")),
     h("p", { class: "question" }, said(row.prompt)),
     h("div", { class: "pair heads", "aria-hidden": "true" }, ["", "Student", "", "Teacher"].map((word) => h("span", {}, word))),
