@@ -5,6 +5,7 @@ from pathlib import Path
 from .arithmetic import ArithmeticWorld
 from .base import LabelWorld, Solution, World, available_worlds, get_world, register_world
 from .messages import MessageWorld
+from .worked import WorkedWorld
 
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "LabelWorld",
     "MessageWorld",
     "Solution",
+    "WorkedWorld",
     "World",
     "available_worlds",
     "get_world",

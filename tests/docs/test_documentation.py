@@ -32,6 +32,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ROOMS = (
     "annotation",
     "asking",
+    "comparison",
     "engine",
     "evaluation",
     "hub",
