@@ -11,6 +11,7 @@ from .base import (
     SignalRequest,
     TokenSignal,
 )
+from .checked import choose
 from .composed import ClassBalance, EasyToHard, PerToken, Subsample, UncertaintyThenCoverage
 from .confidence import LeastConfidence, MaxEntropy, SelfConfidence, StepEntropy
 from .disagreement import Agreement, Disagreement
@@ -20,7 +21,8 @@ from .from_arrays import select_rows
 from .labels import BALD, Entropy, ExpectedGradientLength, LLKDGateRanking, Margin, StratifiedRandom
 from .registry import FunctionStrategy, as_strategy, available_strategies, get_strategy, register_strategy
 from .resampling import StepResampling
-from .wrappers import RandomSelection, RandomShare, choose, draw_candidates
+from .views import Wrapper
+from .wrappers import RandomSelection, RandomShare, draw_candidates
 
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "TokenSignal",
     "Typicality",
     "UncertaintyThenCoverage",
+    "Wrapper",
     "as_strategy",
     "available_strategies",
     "choose",

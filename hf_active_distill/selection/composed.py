@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from ..errors import SelectionError
-from .arrays import Arrays
-from .base import Candidate, SelectionContext, SelectionResult, SelectionStrategy, SignalRequest
+from .arrays import Choice
+from .base import Candidate, SelectionContext, SelectionStrategy, SignalRequest
 from .labels import PROBABILITIES, balanced_quotas
 from .options import require_choice, require_range
 from .ranking import best
 from .registry import StrategyLike, as_strategy, register_strategy
-from .wrappers import Wrapper, choose
+from .views import PoolView, Wrapper
 
 
-def _within(
-    strategy: SelectionStrategy, context: SelectionContext, rows: Sequence[int], n: int | None = None
-) -> SelectionResult:
-    """Lets a strategy choose among some of the candidates. The others get the lowest score that it gave."""
-    part = [context.candidates[i] for i in rows]
-    result = choose(strategy, replace(context, candidates=part, n=min(context.n if n is None else n, len(part))))
-    lowest = min(result.scores.values(), default=0.0)
-    return replace(result, scores={c.row_id: result.scores.get(c.row_id, lowest) for c in context.candidates})
+def _within(view: PoolView, strategy: SelectionStrategy, rows: np.ndarray, n: int) -> Choice:
+    """Lets a strategy choose among some of the rows. The others get the lowest score that it gave."""
+    found = view.part(rows).choose(strategy, n)
+    scores = np.full(view.size, found.scores.min())
+    scores[rows] = found.scores
+    return Choice(rows[found.indices], scores, _renumbered(found, strategy, rows))
+
+
+def _renumbered(found: Choice, strategy: SelectionStrategy, rows: np.ndarray) -> dict[int, str]:
+    """Reasons of a choice in a part, by their number in the whole, with the name of who chose."""
+    return {
+        int(rows[i]): found.reasons.get(i, f"{strategy.name}={found.scores[i]:.4g}") for i in found.indices.tolist()
+    }
 
 
 @register_strategy("subsample")
@@ -54,12 +59,12 @@ class Subsample(Wrapper):
     def inner(self) -> tuple[SelectionStrategy, ...]:
         return (self._strategy,)
 
-    def select(self, context: SelectionContext) -> SelectionResult:
-        size = max(self.size, context.n)
-        if size >= len(context.candidates):
-            return choose(self._strategy, context)
-        rows = context.generator.choice(len(context.candidates), size=size, replace=False)
-        return _within(self._strategy, context, np.sort(rows).tolist())
+    def choose_in(self, view: PoolView, n: int) -> Choice:
+        size = min(max(self.size, n), view.size)
+        rows = np.arange(view.size)
+        if size < view.size:
+            rows = np.sort(view.generator.choice(view.size, size=size, replace=False, shuffle=False))
+        return _within(view, self._strategy, rows, n)
 
 
 @register_strategy("class_balance")
@@ -90,25 +95,25 @@ class ClassBalance(Wrapper):
     def requests(self) -> tuple[SignalRequest, ...]:
         return tuple(dict.fromkeys((*super().requests(), PROBABILITIES)))
 
-    def select(self, context: SelectionContext) -> SelectionResult:
-        if context.n < 1:
-            return choose(self._strategy, context)
-        pool = Arrays.of(context.candidates, (PROBABILITIES,))
-        classes = pool.probabilities().argmax(axis=1)
-        quotas = balanced_quotas(np.bincount(classes), min(context.n, pool.size), context.generator)
-        scores: dict[str, float] = {}
-        reasons: dict[str, str] = {}
-        turns: list[tuple[int, int, str]] = []
+    def choose_in(self, view: PoolView, n: int) -> Choice:
+        classes = view.probabilities().argmax(axis=1)
+        quotas = balanced_quotas(np.bincount(classes), n, view.generator)
+        scores = np.empty(view.size)
+        chosen: list[np.ndarray] = []
+        turns: list[np.ndarray] = []
+        reasons: dict[int, str] = {}
         for label in np.unique(classes):
-            part = [context.candidates[i] for i in np.flatnonzero(classes == label)]
-            # At least one, because every candidate has a score, a label without a quota included.
-            n = int(quotas[label])
-            result = choose(self._strategy, replace(context, candidates=part, n=max(n, 1)))
-            scores |= result.scores
-            reasons |= {row_id: f"{result.reasons[row_id]} of label {label}" for row_id in result.ids[:n]}
-            turns += [(rank, int(label), row_id) for rank, row_id in enumerate(result.ids[:n])]
-        ids = [row_id for _, _, row_id in sorted(turns)]
-        return SelectionResult(ids, {c.row_id: scores[c.row_id] for c in context.candidates}, reasons)
+            rows = np.flatnonzero(classes == label)
+            # At least one, because every row has a score, those of a label without a quota included.
+            found = view.part(rows).choose(self._strategy, max(int(quotas[label]), 1))
+            scores[rows] = found.scores
+            taken = replace(found, indices=found.indices[: quotas[label]])
+            chosen.append(rows[taken.indices])
+            turns.append(np.arange(len(taken.indices)))
+            named = _renumbered(taken, self._strategy, rows)
+            reasons |= {i: f"{reason} of label {label}" for i, reason in named.items()}
+        order = np.argsort(np.concatenate(turns), kind="stable")
+        return Choice(np.concatenate(chosen)[order], scores, reasons)
 
 
 @register_strategy("uncertainty_then_coverage")
@@ -139,12 +144,10 @@ class UncertaintyThenCoverage(Wrapper):
     def inner(self) -> tuple[SelectionStrategy, ...]:
         return (self._uncertainty, self._coverage)
 
-    def select(self, context: SelectionContext) -> SelectionResult:
-        passing = min(math.ceil(self.factor * context.n - 1e-9), len(context.candidates))
-        filtered = choose(self._uncertainty, replace(context, n=passing))
-        passed = set(filtered.ids)
-        rows = [i for i, candidate in enumerate(context.candidates) if candidate.row_id in passed]
-        return replace(_within(self._coverage, context, rows), scores=filtered.scores)
+    def choose_in(self, view: PoolView, n: int) -> Choice:
+        passing = min(math.ceil(self.factor * n - 1e-9), view.size)
+        filtered = view.choose(self._uncertainty, passing)
+        return replace(_within(view, self._coverage, np.sort(filtered.indices), n), scores=filtered.scores)
 
 
 @register_strategy("per_token")
@@ -190,8 +193,14 @@ class PerToken(Wrapper):
         elif candidate.cost is not None:
             tokens = candidate.cost
         else:
-            written = 0 if candidate.explanation is None else candidate.explanation.num_tokens
-            tokens = self.overhead + _characters(candidate) / 4 + self.output_weight * written
+            read, explanation = _characters(candidate) / 4, candidate.explanation
+            if not read and explanation is None:
+                raise SelectionError(
+                    f"Row {candidate.row_id!r} has no prompt and no explanation, so nothing to expect its cost from: "
+                    "give `Candidate.cost`, or `teacher_tokens` beside arrays."
+                )
+            written = 0 if explanation is None else explanation.num_tokens
+            tokens = self.overhead + read + self.output_weight * written
         if not 0 <= tokens < math.inf:
             raise SelectionError(
                 f"Row {candidate.row_id!r} is expected to cost {tokens} tokens: give a finite number."
@@ -201,13 +210,10 @@ class PerToken(Wrapper):
     def score(self, candidate: Candidate, context: SelectionContext) -> float:
         return self._value(candidate, self._strategy.score(candidate, context))
 
-    def select(self, context: SelectionContext) -> SelectionResult:
-        found = choose(self._strategy, context).scores
-        ids = [candidate.row_id for candidate in context.candidates]
-        values = np.array([self._value(candidate, found[candidate.row_id]) for candidate in context.candidates])
-        chosen = [ids[i] for i in best(values, context.n, context.generator, ids=ids)]
-        scores = dict(zip(ids, values.tolist(), strict=True))
-        return SelectionResult(chosen, scores, {row_id: f"per_token={scores[row_id]:.4g}" for row_id in chosen})
+    def choose_in(self, view: PoolView, n: int) -> Choice:
+        found = view.choose(self._strategy, n).scores
+        values = np.array([self._value(view.candidate(row), score) for row, score in enumerate(found.tolist())])
+        return Choice(best(values, n, view.generator), values)
 
     def _value(self, candidate: Candidate, score: float) -> float:
         if score < 0:
@@ -270,10 +276,9 @@ class EasyToHard(Wrapper):
         passed = 1.0 if self.rounds == 1 else min(round / (self.rounds - 1), 1.0)
         return (self.start**power + (1 - self.start**power) * passed) ** (1 / power)
 
-    def select(self, context: SelectionContext) -> SelectionResult:
-        hard = choose(self._difficulty, context).scores
-        difficulty = np.array([hard[candidate.row_id] for candidate in context.candidates])
+    def choose_in(self, view: PoolView, n: int) -> Choice:
+        difficulty = view.choose(self._difficulty, n).scores
         # Less a little, so that 0.6 of 50 is 30.
-        size = max(math.ceil(self.share(context.round) * len(difficulty) - 1e-9), context.n)
-        rows = best(-difficulty, size, context.generator)
-        return _within(self._strategy, context, np.sort(rows).tolist())
+        size = min(max(math.ceil(self.share(view.round) * view.size - 1e-9), n), view.size)
+        rows = best(-difficulty, size, view.generator)
+        return _within(view, self._strategy, np.sort(rows), n)

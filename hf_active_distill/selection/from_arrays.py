@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigurationError, SelectionError
-from ..records import PoolRow
-from .arrays import Arrays, ArrayStrategy, Choice
-from .base import Candidate, SelectionContext, SelectionStrategy, SignalRequest
+from .arrays import Arrays, Choice
+from .base import SelectionStrategy
 from .registry import StrategyLike, as_strategy
-from .wrappers import choose
+from .views import ArrayView
 
 
 def select_rows(
@@ -24,6 +23,7 @@ def select_rows(
     embeddings: np.ndarray | None = None,
     labelled_probabilities: np.ndarray | None = None,
     labelled_embeddings: np.ndarray | None = None,
+    teacher_tokens: np.ndarray | None = None,
     round: int = 0,
     seed: int = 0,
     **options: Any,
@@ -40,6 +40,8 @@ def select_rows(
             the last layer is given.
         labelled_probabilities (`np.ndarray` of shape `(M, K)`, *optional*): Of rows labelled already.
         labelled_embeddings (`np.ndarray` of shape `(M, d)`, *optional*): Of rows labelled already.
+        teacher_tokens (`np.ndarray` of shape `(N,)`, *optional*): What asking about each row is expected to cost, for
+            `per_token`.
         round (`int`, *optional*, defaults to `0`): For strategies that follow a plan over rounds.
         seed (`int`, *optional*, defaults to `0`): Seed of draws and ties.
         options (`Any`): The strategy's own options.
@@ -55,7 +57,7 @@ def select_rows(
     given = {"probabilities": probabilities, "mc_probabilities": mc_probabilities, "embedding": embeddings}
     known = {"probabilities": labelled_probabilities, "embedding": labelled_embeddings}
     _require(made, given)
-    sizes = {len(values) for values in given.values() if values is not None}
+    sizes = {len(values) for values in (*given.values(), teacher_tokens) if values is not None}
     if len(sizes) != 1:
         raise SelectionError(f"The arrays have {sorted(sizes) or 'no'} rows: each needs one row for every candidate.")
     if n < 1:
@@ -67,9 +69,8 @@ def select_rows(
         {name: values for name, values in given.items() if values is not None},
         {name: values for name, values in known.items() if values is not None},
     )
-    if isinstance(made, ArrayStrategy) and made.requests():
-        return made.choose_rows(pool, min(n, size), generator)
-    return _by_candidates(made, pool, n, round, generator)
+    costs = None if teacher_tokens is None else np.asarray(teacher_tokens, dtype=np.float64)
+    return ArrayView(pool, generator, round, costs).choose(made, n)
 
 
 def _require(strategy: SelectionStrategy, given: dict[str, np.ndarray | None]) -> None:
@@ -83,29 +84,3 @@ def _require(strategy: SelectionStrategy, given: dict[str, np.ndarray | None]) -
             )
         if given[request.name] is None:
             raise ConfigurationError(f"Strategy {strategy.name!r} needs `{argument}`: pass that array.")
-
-
-def _by_candidates(
-    strategy: SelectionStrategy, pool: Arrays, n: int, round: int, generator: np.random.Generator
-) -> Choice:
-    """For strategies around others, which divide a list of candidates."""
-    candidates = _candidates(pool, strategy.requests(), pool.size, labelled=False)
-    known = [len(values) for request in strategy.needs_labelled if (values := pool.labelled(request.name)) is not None]
-    labelled = _candidates(pool, strategy.needs_labelled, min(known, default=0), labelled=True)
-    context = SelectionContext(candidates, min(n, pool.size), generator, round=round, labelled=labelled)
-    result = choose(strategy, context)
-    indices = np.array([int(row_id) for row_id in result.ids], dtype=np.int64)
-    scores = np.array([result.scores[candidate.row_id] for candidate in candidates])
-    return Choice(indices, scores, {int(row_id): reason for row_id, reason in result.reasons.items()})
-
-
-def _candidates(pool: Arrays, requests: tuple[SignalRequest, ...], size: int, *, labelled: bool) -> list[Candidate]:
-    found = []
-    for i in range(size):
-        signals: dict[SignalRequest, Any] = {}
-        for request in requests:
-            values = pool.labelled(request.name) if labelled else pool.signal(request.name)
-            if values is not None:
-                signals[request] = values[i]
-        found.append(Candidate(PoolRow(row_id=str(i), prompt=""), signals=signals))
-    return found

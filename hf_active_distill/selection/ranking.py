@@ -19,6 +19,12 @@ def refuse(bad: np.ndarray, problem: str, ids: Sequence[str] | None = None) -> N
     raise SelectionError(f"Row {name} cannot be ranked: {problem}{others}. Check what the student computed for it.")
 
 
+def require_finite(values: np.ndarray, problem: str, ids: Sequence[str] | None = None) -> None:
+    """[`refuse`] for rows with a NaN or an infinity. One sum tells that there is none, without a mask."""
+    if not np.isfinite(values.sum()):
+        refuse(~np.isfinite(values), problem, ids)
+
+
 def best(
     scores: np.ndarray,
     n: int,
@@ -28,13 +34,26 @@ def best(
     ids: Sequence[str] | None = None,
 ) -> np.ndarray:
     """
-    The rows with the `n` highest scores, best first; ties by `second`, then by the generator. Linear in the rows but
-    for those at or above the n-th score, which are sorted.
+    The rows with the `n` highest scores, best first; ties by `second`, then by the generator. Linear in the rows; only
+    the `n` are sorted.
     """
-    refuse(~np.isfinite(scores), "its score is not a finite number", ids)
+    require_finite(scores, "its score is not a finite number", ids)
     noise = generator.random(len(scores))
-    rows = np.arange(len(scores))
-    if 0 < n < len(scores):
-        rows = np.flatnonzero(scores >= np.partition(scores, len(scores) - n)[len(scores) - n])
-    keys = [noise[rows], -scores[rows]] if second is None else [noise[rows], -second[rows], -scores[rows]]
-    return rows[np.lexsort(keys)][:n]
+    if n < 1:
+        return np.empty(0, dtype=np.int64)
+    if second is not None:
+        rows = np.arange(len(scores)) if n >= len(scores) else np.flatnonzero(scores >= _nth_largest(scores, n))
+        return rows[np.lexsort([noise[rows], -second[rows], -scores[rows]])][:n]
+    if n >= len(scores):
+        return np.lexsort([noise, -scores])
+    threshold = _nth_largest(scores, n)
+    above, equal = np.flatnonzero(scores > threshold), np.flatnonzero(scores == threshold)
+    left = n - len(above)
+    if left < len(equal):
+        equal = equal[np.argpartition(noise[equal], left - 1)[:left]]
+    rows = np.concatenate([above, equal])
+    return rows[np.lexsort([noise[rows], -scores[rows]])]
+
+
+def _nth_largest(scores: np.ndarray, n: int) -> np.floating:
+    return np.partition(scores, len(scores) - n)[len(scores) - n]

@@ -17,12 +17,14 @@ from hf_active_distill.selection import (
     PerToken,
     RandomShare,
     SelectionContext,
+    SelectionStrategy,
     SignalRequest,
     Subsample,
     UncertaintyThenCoverage,
     as_strategy,
     choose,
     get_strategy,
+    register_strategy,
     select_rows,
 )
 
@@ -31,7 +33,7 @@ WRAPPERS = {
     "subsample": {"strategy": "k_center", "size": 12},
     "class_balance": {"strategy": "entropy"},
     "uncertainty_then_coverage": {"factor": 3},
-    "per_token": {"strategy": "margin"},
+    "per_token": {"strategy": "margin", "cost": lambda candidate: 1 + int(candidate.row_id) % 3},
     "easy_to_hard": {"rounds": 4},
     "random_share": {"strategy": "badge", "share": 0.3},
 }
@@ -52,7 +54,7 @@ def arrays(size, seed=0):
 def test_n_different_rows_a_score_of_all_and_the_same_again(name, size, seed, data):
     n = data.draw(st.integers(1, size))
     first, again = (select_rows(name, n, seed=seed, **arrays(size, seed), **WRAPPERS[name]) for _ in range(2))
-    assert len(set(first.indices.tolist())) == n == len(first.reasons)
+    assert len(set(first.indices.tolist())) == n and set(first.reasons) <= set(first.indices.tolist())
     assert len(first.scores) == size and np.isfinite(first.scores).all()
     assert first.indices.tolist() == again.indices.tolist()
 
@@ -144,6 +146,68 @@ def test_a_score_is_divided_by_what_the_row_is_expected_to_cost():
     chat = Candidate(PoolRow("c", [{"role": "system", "content": "x" * 40}, {"role": "user", "content": "y" * 60}]))
     assert PerToken("self_confidence", overhead=0).expected_cost(chat) == 25
     assert PerToken("self_confidence").score(rows[0], context_of(rows, 1)) == pytest.approx(0.9)
+
+
+def test_costs_of_rows_from_an_array():
+    given, tokens = arrays(30), np.random.default_rng(1).integers(50, 500, 30)
+    found = select_rows("per_token", 30, strategy="entropy", teacher_tokens=tokens, **given)
+    values = 1000 * select_rows("entropy", 1, **given).scores / tokens
+    np.testing.assert_allclose(found.scores, values)
+    assert found.indices.tolist() == np.argsort(-values).tolist()
+    inside = {"name": "per_token", "strategy": "entropy"}
+    half = select_rows("class_balance", 6, strategy=inside, teacher_tokens=tokens, **given)
+    np.testing.assert_allclose(half.scores, values)
+    with pytest.raises(SelectionError, match="nothing to expect its cost from"):
+        select_rows("per_token", 3, strategy="entropy", **given)
+
+
+def test_a_users_own_strategy_over_candidates_works_on_arrays():
+    @register_strategy("second_class", requests=(SignalRequest.of("probabilities"),))
+    def second_class(context):
+        return {c.row_id: c.signals[SignalRequest.of("probabilities")][1] for c in context.candidates}
+
+    given = arrays(20)
+    expected = np.argsort(-given["probabilities"][:, 1])
+    assert select_rows("second_class", 5, **given).indices.tolist() == expected[:5].tolist()
+    found = select_rows("subsample", 5, strategy="second_class", size=20, **given)
+    assert found.indices.tolist() == expected[:5].tolist()
+    assert found.reasons[int(expected[0])].startswith("second_class=")
+
+
+class FarFromLabelled(SelectionStrategy):
+    name = "far"
+    needs_labelled = (SignalRequest.of("embedding"),)
+
+    def requests(self):
+        return self.needs_labelled
+
+    def score(self, candidate, context):
+        (request,) = self.requests()
+        return min(np.linalg.norm(candidate.signals[request] - known.signals[request]) for known in context.labelled)
+
+
+def test_a_users_own_strategy_sees_the_labelled_rows():
+    given = arrays(20)
+    found = select_rows(FarFromLabelled(), 1, **given)
+    assert found.indices.tolist() == select_rows("k_center", 1, normalize=False, **given).indices.tolist()
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_candidates_and_arrays_give_the_same_choice(name):
+    given, strategy = arrays(30), get_strategy(name, **WRAPPERS[name])
+    named = {"embedding": "embeddings"}
+
+    def candidates(requests, prefix, size):
+        signals = [{r: given[prefix + named.get(r.name, r.name)][i] for r in requests} for i in range(size)]
+        return [Candidate(PoolRow(str(i), "q"), signals=found) for i, found in enumerate(signals)]
+
+    context = SelectionContext(
+        candidates(strategy.requests(), "", 30),
+        6,
+        np.random.default_rng(4),
+        labelled=candidates(strategy.needs_labelled, "labelled_", 3),
+    )
+    assert choose(strategy, context).ids == [str(i) for i in select_rows(strategy, 6, seed=4, **given).indices]
 
 
 def test_a_score_below_zero_or_a_cost_without_a_number_is_refused():
