@@ -29,6 +29,7 @@ _EXPORTS = {
     "Student": "students",
     "Task": "tasks",
     "annotate": "functional",
+    "export_annotations": "hub.exports",
     "get_strategy": "selection",
     "get_task": "tasks",
     "load_teacher": "teachers",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .functional import annotate as annotate
     from .functional import score as score
     from .functional import select as select
+    from .hub.exports import export_annotations as export_annotations
     from .records import Annotation as Annotation
     from .records import Explanation as Explanation
     from .records import PoolRow as PoolRow

@@ -8,7 +8,14 @@ from .label import LabelAnnotation
 from .one_call import OneCallAnnotation
 from .registry import BaseAnnotation, available_annotations, get_annotation, register_annotation
 from .verdicts import Verdict, read_verdict
-from .views import completion_rows, failure_counts, preference_rows, render_revision
+from .views import (
+    completion_rows,
+    failure_counts,
+    preference_rows,
+    render_revision,
+    stepwise_rows,
+    unpaired_preference_rows,
+)
 
 
 __all__ = [
@@ -31,4 +38,6 @@ __all__ = [
     "read_verdict",
     "register_annotation",
     "render_revision",
+    "stepwise_rows",
+    "unpaired_preference_rows",
 ]

@@ -56,6 +56,42 @@ def preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
     return rows
 
 
+def unpaired_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+    """
+    Unpaired preference rows `{prompt, completion, label}`: what the teacher wrote is wanted (`True`), the way to the
+    student's first rejected step, as in [`preference_rows`], is not.
+    """
+    annotations = list(annotations)
+    wanted = [{**row, "label": True} for row in completion_rows(annotations)]
+    pairs = preference_rows(annotations)
+    unwanted = [{"prompt": pair["prompt"], "completion": pair["rejected"], "label": False} for pair in pairs]
+    return wanted + unwanted
+
+
+def stepwise_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+    """
+    Rows for stepwise supervision `{prompt, completions, labels}`: the student's own steps with the teacher's verdicts,
+    up to the first rejected step, behind which nothing was judged, or the first verdict that could not be read. A
+    conversation becomes text, its turns separated by blank lines.
+    """
+    rows = []
+    for annotation in annotations:
+        verdicts = []
+        for verdict in sorted(annotation.verdicts, key=lambda verdict: verdict.index):
+            if verdict.accepted is None:
+                break
+            verdicts.append(verdict)
+        if annotation.status == "ok" and verdicts:
+            rows.append(
+                {
+                    "prompt": "\n\n".join(message["content"] for message in as_messages(annotation.prompt)),
+                    "completions": [one_line(verdict.student_step) for verdict in verdicts],
+                    "labels": [verdict.accepted for verdict in verdicts],
+                }
+            )
+    return rows
+
+
 def failure_counts(annotations: Iterable[Annotation]) -> dict[str, int]:
     """How many rows failed for each reason, the most frequent first."""
     reasons = Counter(annotation.reason or "unknown" for annotation in annotations if annotation.status != "ok")

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, ActiveDistillError
 
 
-COMMANDS = ("compare", "journal", "plan", "report", "revisions", "serve")
+COMMANDS = ("compare", "export", "journal", "plan", "report", "revisions", "serve")
 
 
 def load_command(name: str) -> ModuleType:

@@ -14,6 +14,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..annotation import AnnotationMethod
 from ..errors import DataError
+from ..hub.exports import export_annotations
 from ..records import Annotation, Explanation, PoolRow
 from ..rounds import RoundStore
 from ..selection import SelectionStrategy
@@ -369,6 +370,18 @@ class ActiveDistillationTrainer(Trainer):
         if not annotations:
             raise DataError("There are no annotations yet: call `train()` first.")
         return annotations_to_dataset(annotations)
+
+    def export_annotations(self, format: str) -> Dataset:
+        """
+        The annotations so far in the format of another trainer: see [`~hub.exports.export_annotations`].
+
+        Args:
+            format (`str`): `"prompt_completion"`, `"preference"`, `"unpaired_preference"`, `"stepwise"` or
+                `"classification"`.
+        """
+        read = getattr(self.task, "texts", None)
+        texts = {row.row_id: read(row) for row in self.data.pool.rows.values()} if read is not None else None
+        return export_annotations(self.book.annotations(), format, texts=texts)
 
     def push_to_hub(  # type: ignore[override]
         self,
