@@ -1,0 +1,153 @@
+"""
+Fills `docs/does_it_pay.md` from the points of finished comparisons.
+
+    python benchmarks/write_does_it_pay.py --collect    # after benchmarks/elad.py: takes its points from out/
+    python benchmarks/write_does_it_pay.py              # writes tables and pictures of the page from them
+
+Points lie in `benchmarks/results/NAME.parquet`, one file a comparison of `benchmarks/configs`. Everything between
+`<!-- results: NAME -->` and `<!-- end -->` on the page is written by this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "does_it_pay.md"
+POOLS = ("skewed", "balanced", "gsm_symbolic", "leg_counting", "erring_teacher")
+COMPARED = ("random+cot", "egss+cot", "random+one_call", "egss+one_call", "random+clear", "egss+clear")
+NOT_MEASURED = "Not measured yet."
+_BLOCK = re.compile(r"(<!-- results: ([\w ]+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def load(name: str):
+    """Points, question and summaries of a comparison; `None` where it was not run."""
+    from hf_active_distill.cli.compare import question_of
+    from hf_active_distill.comparison import read_comparison, read_points
+    from hf_active_distill.reports.comparison import summarise
+
+    path = RESULTS / f"{name}.parquet"
+    if not path.is_file():
+        return None
+    question = question_of(read_comparison(ROOT / "benchmarks" / "configs" / f"elad_{name}.yaml"))
+    points = read_points(path)
+    return points, question, summarise(points, question)
+
+
+def write_pool(name: str, assets: Path) -> str:
+    """All tables of one comparison, its picture, and the command that made them."""
+    from hf_active_distill.reports.comparison import budget_table, difference_table, price_table, table
+    from hf_active_distill.reports.comparison_files import plot_comparison
+
+    loaded = load(name)
+    if loaded is None:
+        return NOT_MEASURED
+    points, question, summaries = loaded
+    picture = assets / f"does_it_pay_{name}.png"
+    plot_comparison([point for point in points if point["arm"] in COMPARED or name == "settings"], question, picture)
+    last = f"{question.budgets[-1]:,}"
+    differences = difference_table(summaries, question)
+    shown = [differences[0], *(row for row in differences[1:] if row[1] == last)]
+    command = f"hf-active-distill compare benchmarks/configs/elad_{name}.yaml"
+    return "\n\n".join(
+        [
+            f"```shell\n{command}\n```",
+            f"![{question.metric} against teacher tokens, mean and 95% interval over seeds](assets/{picture.name})",
+            table(budget_table(summaries, question)),
+            f"Teacher tokens until the mean curve reaches what {question.reference} has at {last}, with a 95% "
+            "bootstrap interval over seeds:",
+            table(price_table(summaries, question)),
+            f"Against {question.reference} at {last} tokens, seed by seed:",
+            table(shown),
+        ]
+    )
+
+
+def write_overview() -> str:
+    """One line a pool: the share of the tokens that each way needs for what random rows with `cot` reach."""
+    from hf_active_distill.reports.comparison import show_interval, show_share, table
+
+    rows = [["pool", "random+cot at its full budget", *(f"share, {arm}" for arm in COMPARED[1:])]]
+    for name in POOLS:
+        loaded = load(name)
+        if loaded is None:
+            continue
+        _, question, summaries = loaded
+        by_arm = {summary.arm: summary for summary in summaries}
+        cells = [show_interval(by_arm["random+cot"].at_budget[-1])] if "random+cot" in by_arm else [""]
+        for arm in COMPARED[1:]:
+            price = by_arm[arm].prices[0] if arm in by_arm else None
+            cells.append("" if price is None else show_share(price, question.budgets[-1]) or "not reached")
+        rows.append([name, *cells])
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def write_annotations() -> str:
+    """What the ways to ask cost for a row, and what they bring at equal tokens and at equal rows."""
+    import numpy as np
+
+    from hf_active_distill.reports.comparison import curves_of, show_interval, table
+    from hf_active_distill.reports.statistics import curve_at, mean_interval
+
+    rows = [["pool", "arm", "tokens a row", "calls a row", "at the full budget", "at equal rows"]]
+    for name in POOLS:
+        loaded = load(name)
+        if loaded is None:
+            continue
+        points, question, summaries = loaded
+        chosen = [summary for summary in summaries if summary.arm in COMPARED]
+        equal = min((summary.spent["samples"] for summary in chosen), default=0.0)
+        for summary in chosen:
+            asked = summary.spent["samples"]
+            curves = curves_of(points, summary.arm, question.metric, "samples").values()
+            at_rows = mean_interval([float(curve_at(curve, np.array([equal]))[0]) for curve in curves])
+            costs = [f"{summary.spent[cost] / asked:,.1f}" for cost in ("teacher_tokens", "teacher_calls")]
+            shown = [show_interval(summary.at_budget[-1]), f"{show_interval(at_rows)} ({equal:.0f} rows)"]
+            rows.append([name, summary.arm, *costs, *shown])
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def fill(text: str, assets: Path) -> str:
+    """The page with every block written anew."""
+    writers: dict[str, Callable[[], str]] = {"overview": write_overview, "annotations": write_annotations}
+
+    def block(match: re.Match[str]) -> str:
+        name = match[2]
+        written = writers[name]() if name in writers else write_pool(name, assets)
+        return f"{match[1]}\n{written}\n\n{match[3]}"
+
+    return _BLOCK.sub(block, text)
+
+
+def collect() -> list[str]:
+    """Takes the points of every comparison that has some into the repository."""
+    from hf_active_distill.comparison import read_comparison
+
+    found = []
+    RESULTS.mkdir(exist_ok=True)
+    for path in sorted((ROOT / "benchmarks" / "configs").glob("elad_*.yaml")):
+        points = read_comparison(path).folder / "points.parquet"
+        if points.is_file():
+            shutil.copyfile(points, RESULTS / f"{path.stem.removeprefix('elad_')}.parquet")
+            found.append(path.stem)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--collect", action="store_true", help="copy points from out/benchmarks first")
+    arguments = parser.parse_args()
+    if arguments.collect:
+        print(f"Taken: {', '.join(collect()) or 'nothing'}")
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), ROOT / "docs" / "assets"), encoding="utf-8")
+    print(f"Written: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
