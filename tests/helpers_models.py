@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from hf_active_distill.records import PoolRow, Prompt
 from hf_active_distill.tasks.base import StepSpan, Task
@@ -46,6 +51,8 @@ TINY: dict[str, dict] = {
         "window_size": 11,
         "max_position_embeddings": 512,
     },
+    "bert": {**_WIDTH, "max_position_embeddings": 64},
+    "roberta": {**_WIDTH, "max_position_embeddings": 67},
     # Recurrent and convolutional layers, which no cache of keys and values can hold.
     "lfm2": {**_GROUPED, "layer_types": ["conv", "full_attention"]},
     "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 512},
@@ -67,6 +74,20 @@ def tiny_model(kind: str = "llama", *, vocab_size: int = 320, seed: int = 0, dty
                 if parameter.dim() > 1:
                     parameter.normal_(std=0.2)
     return model.to(dtype).eval()
+
+
+def tiny_classifier(kind: str = "roberta", labels: int = 3, *, seed: int = 0, std: float = 0.2, **overrides):
+    """A tiny model with a classification head and random weights."""
+    settings = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, **TINY[kind], **overrides}
+    config = CONFIG_MAPPING[kind](vocab_size=320, num_labels=labels, **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=std)
+    return model.eval()
 
 
 def tiny_tokenizer(*, chat: bool = False, vocab_size: int = 320) -> PreTrainedTokenizerFast:

@@ -8,8 +8,17 @@ from .branches import BranchScorer
 from .embedding import mean_hidden_states
 from .forest import Limits
 from .generation import Generated, Generator, StopStrings
+from .heads import (
+    dropout_logits,
+    fold_temperature,
+    head_logits,
+    head_outputs,
+    reorder_labels,
+    right_padded,
+    text_positions,
+)
 from .modes import inference
-from .noise import keyed_uniforms
+from .noise import keyed_seed, keyed_uniforms
 from .padded import Branch, BranchItem
 
 
@@ -21,7 +30,15 @@ __all__ = [
     "Generator",
     "Limits",
     "StopStrings",
+    "dropout_logits",
+    "fold_temperature",
+    "head_logits",
+    "head_outputs",
     "inference",
+    "keyed_seed",
     "keyed_uniforms",
     "mean_hidden_states",
+    "reorder_labels",
+    "right_padded",
+    "text_positions",
 ]

@@ -18,5 +18,13 @@ def keyed_uniforms(count: int, *key: int | str) -> np.ndarray:
         key (`int` or `str`):
             What tells this stream from all others, by custom (seed, round, row id, sample, purpose).
     """
-    digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(count)
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(key)[:16], "big"))).random(count)
+
+
+def keyed_seed(*key: int | str) -> int:
+    """A 63-bit seed that is a function of `key` alone, for generators that take one."""
+    return int.from_bytes(_digest(key)[:8], "big") >> 1
+
+
+def _digest(key: tuple[int | str, ...]) -> bytes:
+    return hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()

@@ -1,7 +1,8 @@
-"""What a student can be asked: explanations and the signals that strategies select by."""
+"""What a student can be asked: explanations, labels, and the signals that strategies select by."""
 
+from .classifier import Classifier
 from .codec import Codec
 from .student import Student
 
 
-__all__ = ["Codec", "Student"]
+__all__ = ["Classifier", "Codec", "Student"]

@@ -124,15 +124,21 @@ class Codec:
             `dict`: `input_ids`; `completion_mask`, 1 where the loss counts; `truncated`, whether `max_length` cut it.
         """
         head = self.encode_prompt(prompt)
-        opening, closing = self.thinking_tags
-        if self.opens_thinking(head):  # the template has opened the block: the target has to close it
-            completion = f"{(thinking or '').strip()}\n{closing}\n\n{completion}"
-        elif thinking:
-            completion = f"{opening}\n{thinking.strip()}\n{closing}\n\n{completion}"
-        tail = [*self.encode_text(completion), self.turn_end(prompt)]
+        tail = self.encode_completion(prompt, head, completion, thinking)
         ids, mask = head + tail, [0] * len(head) + [1] * len(tail)
         limit = len(ids) if self.max_length is None else self.max_length
         return {"input_ids": ids[:limit], "completion_mask": mask[:limit], "truncated": len(ids) > limit}
+
+    def encode_completion(
+        self, prompt: Prompt, prompt_ids: Sequence[int], completion: str, thinking: str | None = None
+    ) -> list[int]:
+        """What stands behind a prompt's ids in a training row, uncut: the completion and the token that ends it."""
+        opening, closing = self.thinking_tags
+        if self.opens_thinking(prompt_ids):  # the template has opened the block: the target has to close it
+            completion = f"{(thinking or '').strip()}\n{closing}\n\n{completion}"
+        elif thinking:
+            completion = f"{opening}\n{thinking.strip()}\n{closing}\n\n{completion}"
+        return [*self.encode_text(completion), self.turn_end(prompt)]
 
     def turn_end(self, prompt: Prompt) -> int:
         """The token that ends a completion: what the chat template puts behind an assistant's turn, else EOS."""

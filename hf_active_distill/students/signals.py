@@ -9,6 +9,7 @@ The signals of [`~hf_active_distill.selection.base.SignalRequest`], a function e
 | `resamples` | `samples` (3), `temperature` (1.0), `step_tokens` (64) | `ResampleSignal` |
 | `self_confidence` | `form` (`"answer_probability"`) | `float` |
 | `embedding` | | 1-d array |
+| `probabilities` | | 1-d array over the row's `answer_choices` |
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def embedding_signals(batch: Batch) -> list[np.ndarray]:
     )
 
 
+def probability_signals(batch: Batch) -> list[np.ndarray]:
+    """p(label | prompt) over the answer choices of a row: see [`Student.label_logprobs`]."""
+    return [np.exp(logprobs) for logprobs in batch.student.label_logprobs(batch.rows)]
+
+
 SIGNALS: dict[str, Callable[..., list[Any]]] = {
     "tokens": token_signals,
     "samples": sample_signals,
@@ -62,6 +68,7 @@ SIGNALS: dict[str, Callable[..., list[Any]]] = {
     "resamples": resample_signals,
     "self_confidence": self_confidence,
     "embedding": embedding_signals,
+    "probabilities": probability_signals,
 }
 #: Signals of the greedy explanation, and those that branch off it.
 EXPLAINED = frozenset({"tokens", "boundaries", "resamples", "self_confidence"})

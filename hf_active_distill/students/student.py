@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..engine import BranchScorer, Generated, Generator, inference, keyed_uniforms
+import numpy as np
+
+from ..engine import Branch, BranchItem, BranchScorer, Generated, Generator, inference, keyed_uniforms
 from ..engine.modes import base_model, position_limit, text_config
 from ..errors import DataError
 from ..records import Explanation, PoolRow, Prompt
@@ -193,6 +196,45 @@ class Student:
                         candidate.explanation = explanation
             found += candidates
         return found
+
+    def label_logprobs(self, rows: Sequence[PoolRow]) -> list[np.ndarray]:
+        """
+        log p(label | prompt) over a row's `answer_choices`, renormalised over them.
+
+        A label is taken as the whole of a training target without steps, the token that ends it included, so that a
+        label that begins like another one is not preferred.
+
+        Args:
+            rows (`Sequence[PoolRow]`): Rows of a task with closed answers.
+
+        Returns:
+            `list[np.ndarray]`: One vector of shape `(choices,)` a row, in nats.
+        """
+        items = []
+        for row, prompt in zip(rows, self.prompts(rows), strict=True):
+            choices = self.task.answer_choices(row)
+            if choices is None:
+                raise DataError(
+                    f"Row {row.row_id!r} has no closed set of answers, so there are no probabilities of them: use a "
+                    "task with labels or choices, or another strategy."
+                )
+            shown = self.task.student_prompt(row)
+            targets = [
+                self.codec.encode_completion(shown, prompt, self.task.render_completion([], choice))
+                for choice in choices
+            ]
+            shared = len(os.path.commonprefix(targets))
+            branches = [Branch(len(prompt), tuple(ids), len(ids) - shared) for ids in targets]
+            items.append(BranchItem(prompt, branches))
+        found = []
+        for scores in self.scorer.score(items):
+            totals = np.array([values.sum() for values in scores], dtype=np.float64)
+            found.append(totals - np.logaddexp.reduce(totals))
+        return found
+
+    def order(self, rows: Sequence[PoolRow]) -> list[int]:
+        """The order in which rows are best scored: their own, since how long explanations get is not known."""
+        return list(range(len(rows)))
 
     # Shared with the signals
 
