@@ -71,6 +71,8 @@ class Classifier:
 
     def encode(self, rows: Sequence[PoolRow]) -> list[dict[str, list[int]]]:
         """Model inputs of rows, one dict each; rows that are cut are remembered in `truncated`."""
+        if not rows:
+            return []
         texts = [self.task.texts(row) for row in rows]
         columns = [list(column) for column in zip(*texts, strict=True)]
         # Cut one by one: a fast tokenizer tells overflow for a single text only.
@@ -142,12 +144,10 @@ class Classifier:
         found: dict[SignalRequest, np.ndarray] = {}
         if names - {"mc_probabilities"}:
             outputs = head_outputs(self.model, batch, embeddings="embedding" in names)
-            once = {
-                "logits": lambda: outputs.logits,
-                "probabilities": lambda: self.probabilities(outputs.logits),
-                "embedding": lambda: outputs.embeddings,
-            }
-            found = {request: once[request.name]() for request in requests if request.name in once}
+            once = {"logits": outputs.logits, "probabilities": self.probabilities(outputs.logits)}
+            if outputs.embeddings is not None:
+                once["embedding"] = outputs.embeddings
+            found = {request: once[request.name] for request in requests if request.name in once}
         for request in requests:
             if request.name == "mc_probabilities":
                 samples = dict(request.options).get("samples", CLASSIFIER_SIGNALS[request.name]["samples"])

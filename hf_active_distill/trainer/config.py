@@ -12,11 +12,14 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..errors import ConfigurationError
+from .label_config import LabelArguments
 
 
 _DICT_FIELDS = (
     "annotation_kwargs",
+    "answer_gate_kwargs",
     "chat_template_kwargs",
+    "gate_kwargs",
     "lr_scheduler_kwargs",
     "model_init_kwargs",
     "selection_kwargs",
@@ -26,13 +29,14 @@ REVISING_ANNOTATIONS = ("clear", "one_call")
 
 
 @dataclass
-class ActiveDistillationConfig(TrainingArguments):
+class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     r"""
     Configuration class for the [`ActiveDistillationTrainer`].
 
     This class includes only the parameters that are specific to active distillation. For a full list of training
     arguments, please refer to the [`~transformers.TrainingArguments`] documentation. Note that default values in this
-    class may differ from those in [`~transformers.TrainingArguments`].
+    class may differ from those in [`~transformers.TrainingArguments`]. What is about students that answer with labels
+    stands in [`~trainer.label_config.LabelArguments`].
 
     Using [`~transformers.HfArgumentParser`] or [`~trl.TrlParser`] this class becomes command-line arguments.
 
@@ -53,8 +57,8 @@ class ActiveDistillationConfig(TrainingArguments):
 
         > Parameters that control the selection
 
-        selection (`str`, *optional*, defaults to `"egss"`):
-            Name of a registered strategy.
+        selection (`str`, *optional*):
+            Name of a registered strategy; `"egss"` by default, and `"entropy"` where the student answers with a label.
         selection_kwargs (`dict[str, Any]`, *optional*):
             Options of the strategy.
         candidates_per_round (`int`, *optional*):
@@ -62,7 +66,8 @@ class ActiveDistillationConfig(TrainingArguments):
             draws eight times `samples_per_round`; `-1` takes the whole pool.
         random_share (`float`, *optional*, defaults to `0.1`):
             Share of each round's rows that is drawn at random instead of by score. It guards against
-            confident-and-wrong blind spots, and it is the unbiased probe of how much was transferred.
+            confident-and-wrong blind spots, and it is the unbiased probe of how much was transferred and of how good
+            the teacher's labels are.
 
         > Parameters that control the student's explanations
 
@@ -81,9 +86,10 @@ class ActiveDistillationConfig(TrainingArguments):
 
         > Parameters that control the teacher and its annotations
 
-        annotation (`str`, *optional*, defaults to `"clear"`):
-            Name of a registered annotation method: `"clear"` (stepwise revision, one step a turn), `"cot"` (the
-            teacher explains from scratch), `"one_call"` (all steps in one structured call).
+        annotation (`str`, *optional*):
+            Name of a registered annotation method: `"clear"` (stepwise revision, one step a turn; the default),
+            `"cot"` (the teacher explains from scratch), `"one_call"` (all steps in one structured call), `"label"` (a
+            distribution over labels; the default where the student answers with a label).
         annotation_kwargs (`dict[str, Any]`, *optional*):
             Options of the method.
         teacher_max_new_tokens (`int`, *optional*, defaults to `512`):
@@ -225,7 +231,10 @@ class ActiveDistillationConfig(TrainingArguments):
         metadata={"help": "Whether a new run may replace the rounds in output_dir. The journal is kept."},
     )
 
-    selection: str = field(default="egss", metadata={"help": "Name of a registered selection strategy."})
+    selection: str | None = field(
+        default=None,
+        metadata={"help": "Name of a registered selection strategy; default egss, entropy for students with labels."},
+    )
     selection_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the selection strategy."}
     )
@@ -248,7 +257,10 @@ class ActiveDistillationConfig(TrainingArguments):
         default=None, metadata={"help": "Jinja file, or folder or Hub id of a tokenizer, with the chat template."}
     )
 
-    annotation: str = field(default="clear", metadata={"help": "Name of a registered annotation method."})
+    annotation: str | None = field(
+        default=None,
+        metadata={"help": "Name of a registered annotation method; default clear, label for students with labels."},
+    )
     annotation_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the annotation method."}
     )
@@ -340,9 +352,12 @@ class ActiveDistillationConfig(TrainingArguments):
             self.metric_for_best_model = "accuracy"  # Trainer would take the loss, which no evaluation here measures
         if self.push_rounds:
             self.push_to_hub = False  # which would push to the same name, without rounds
+        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
+            self.class_weights = _parsed_dict("class_weights", self.class_weights)
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
+        self.check_label_arguments()
 
     def _check_ranges(self) -> None:
         at_least_one = (
@@ -389,9 +404,9 @@ class ActiveDistillationConfig(TrainingArguments):
                     "`transfer_threshold` is measured on the rows drawn at random: set `random_share`, for example to "
                     "0.1, or remove `transfer_threshold`."
                 )
-            if self.annotation == "cot":
+            if self.annotation in ("cot", "label"):
                 raise ConfigurationError(
-                    "`transfer_threshold` counts accepted student steps, and `annotation='cot'` judges none: use "
+                    f"`transfer_threshold` counts accepted student steps, and {self.annotation!r} judges none: use "
                     f"{' or '.join(repr(name) for name in REVISING_ANNOTATIONS)}, or remove `transfer_threshold`."
                 )
         if self.metric_for_best_model in ("loss", "eval_loss"):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..annotation import AnnotationItem, get_annotation
+from ..annotation import AnnotationItem
 from ..annotation.run import annotate_rows
 from ..errors import ConfigurationError, DataError
 from ..evaluation import require_references
@@ -55,7 +55,7 @@ class Evaluation:
         trainer = self._trainer
         rows = list(dataset)
         if not rows or not isinstance(rows[0], PoolRow):
-            rows = read_rows(rows, "eval_dataset", self._formatting_func)
+            rows = read_rows(rows, "eval_dataset", trainer.task, self._formatting_func)
         if trainer.args.eval_with_teacher:
             rows = [row for row in rows if row.reference is not None]
             if not rows:
@@ -69,7 +69,7 @@ class Evaluation:
                 trainer.rounds.runner(), student, rows, trainer.state.global_step, prefix
             )
         if self._extra_metrics is not None:
-            metrics |= {f"{prefix}_{key}": value for key, value in self._extra_metrics(rows, said).items()}
+            metrics |= {f"{prefix}_{key}": value for key, value in self._extra_metrics(*said).items()}
         return metrics
 
     def ask_teacher(self) -> None:
@@ -78,7 +78,7 @@ class Evaluation:
         rows = [row for part in trainer.data.eval_parts.values() for row in part if row.reference is None]
         if not rows:
             return
-        method = get_annotation("cot", trainer.task, trainer.annotation_settings)
+        method = trainer.kind.answering_method(trainer.method, trainer.annotation_settings)
         items = [AnnotationItem(row) for row in rows]
 
         def ask() -> list[Annotation | None]:
@@ -86,7 +86,8 @@ class Evaluation:
 
         annotations = on_main_process(trainer.accelerator, ask)
         for row, annotation in zip(rows, annotations, strict=True):
-            row.reference = annotation.answer if annotation is not None and annotation.status == "ok" else None
+            if annotation is not None and annotation.status == "ok":
+                row.reference = trainer.kind.reference_of(annotation)
         unanswered = sum(row.reference is None for row in rows)
         logger.warning(
             "The metric is agreement with the teacher: it answered %d evaluation rows; %d that it could not answer "

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from ..errors import ConfigurationError
+from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
+from ..errors import ConfigurationError, DataError
 from ..evaluation import explanation_metrics
-from ..records import Annotation, PoolRow
+from ..records import Annotation, Explanation, PoolRow
+from ..selection.base import SignalRequest
 from ..students import Student
 from ..tasks import Task
 from .config import ActiveDistillationConfig
 
 
 if TYPE_CHECKING:
+    from .row_loss import RowLoss
     from .runner import RoundRunner
 
 logger = logging.getLogger(__name__)
 
-#: One tokenised training row.
+#: One tokenised training row: model inputs and `labels`.
 TrainingRow = dict[str, Any]
+#: What a training row is made of.
+Example = tuple[PoolRow, Annotation]
 
 
 class StudentKind(ABC):
@@ -37,42 +42,95 @@ class StudentKind(ABC):
     Args:
         args ([`ActiveDistillationConfig`]): Settings.
         task ([`~tasks.Task`]): The task.
+
+    Attributes:
+        auto_class: Class with `from_pretrained` for a student given by name.
+        default_annotation (`str`), default_selection (`str`): What `None` in the configuration stands for.
+        needs_end_token (`bool`): Whether the tokenizer must have an end token.
+        peft_task_type (`str` or `None`): What an adapter's configuration must say.
+        pool_keeps_references (`bool`): Whether answers that stand in the pool stay with its rows.
     """
 
-    #: Class with `from_pretrained` for a student given by name.
     auto_class: ClassVar[Any]
+    default_annotation: ClassVar[str]
+    default_selection: ClassVar[str]
+    needs_end_token: ClassVar[bool] = True
+    peft_task_type: ClassVar[str | None] = None
+    pool_keeps_references: ClassVar[bool] = True
 
     def __init__(self, args: ActiveDistillationConfig, task: Task):
         self.args = args
         self.task = task
 
+    # The model
+
     @abstractmethod
     def check(self, model: Any) -> None:
         """Raises a [`~errors.ConfigurationError`] where the model is not of this kind."""
 
-    @abstractmethod
-    def collator(self, processing_class: PreTrainedTokenizerBase) -> Callable:
-        """Makes batches of training rows."""
+    def load(self, name: str, **kwargs: Any) -> Any:
+        """Loads a student by name."""
+        return self.auto_class.from_pretrained(name, **kwargs)
+
+    def prepare(self, model: Any, processing_class: PreTrainedTokenizerBase) -> None:  # noqa: B027
+        """Last changes to a model and its tokenizer before Trainer gets them."""
 
     @abstractmethod
     def student(self, model: Any, processing_class: Any) -> Any:
         """The model as something to ask."""
 
+    # Rows
+
     @abstractmethod
-    def encode(self, student: Any, annotations: Sequence[Annotation]) -> list[TrainingRow]:
-        """Annotations as training rows; what cannot be learnt from is left out, and said."""
+    def read_seed(self, example: Mapping[str, Any]) -> Example:
+        """A row of `train_dataset`; a [`~errors.DataError`] where it is not annotated."""
+
+    @abstractmethod
+    def encode(self, student: Any, examples: Sequence[Example]) -> list[TrainingRow | None]:
+        """Annotated rows as training rows, `None` for what cannot be learnt from; what is cut or left out is said."""
+
+    @abstractmethod
+    def collator(self, processing_class: PreTrainedTokenizerBase) -> Callable:
+        """Makes batches of training rows."""
+
+    def row_loss(self) -> RowLoss | None:
+        """A loss in place of the model's own."""
+        return None
+
+    # The teacher
+
+    def check_method(self, method: AnnotationMethod) -> None:  # noqa: B027
+        """Raises a [`~errors.ConfigurationError`] where such students cannot learn by a method."""
+
+    @abstractmethod
+    def answering_method(self, method: AnnotationMethod, settings: AnnotationSettings) -> AnnotationMethod:
+        """How the teacher is asked about an evaluation row, given how it is asked in the rounds."""
+
+    def reference_of(self, annotation: Annotation) -> str | None:
+        """An annotation as the reference of its row."""
+        return annotation.answer
+
+    # What it knows
 
     @abstractmethod
     def measure(
         self, runner: RoundRunner, student: Any, rows: Sequence[PoolRow], round_index: int, prefix: str
-    ) -> tuple[dict[str, float], list[Any]]:
-        """Metrics on rows with references, and what the student said of each, for metrics of a user's own."""
+    ) -> tuple[dict[str, float], tuple[Any, ...]]:
+        """Metrics on rows with references, and the arguments of a user's own metrics."""
+
+    @abstractmethod
+    def probe(
+        self, student: Any, rows: Sequence[PoolRow], requests: Sequence[SignalRequest]
+    ) -> tuple[Sequence[Explanation | None], list[dict[str, list[int]]]]:
+        """Scores a few rows for a plan: the explanations, where there are any, and model inputs to time."""
 
 
 class ExplainingKind(StudentKind):
     """A causal language model that writes its reasoning."""
 
     auto_class = AutoModelForCausalLM
+    default_annotation = "clear"
+    default_selection = "egss"
 
     def check(self, model: Any) -> None:
         if getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
@@ -80,11 +138,6 @@ class ExplainingKind(StudentKind):
                 f"{type(model).__name__} is not a causal language model: pass one that `AutoModelForCausalLM` can "
                 "load."
             )
-
-    def collator(self, processing_class: PreTrainedTokenizerBase) -> Callable:
-        return DataCollatorForSeq2Seq(
-            processing_class, label_pad_token_id=-100, pad_to_multiple_of=self.args.pad_to_multiple_of
-        )
 
     def student(self, model: Any, processing_class: Any) -> Student:
         return Student(
@@ -98,38 +151,79 @@ class ExplainingKind(StudentKind):
             max_length=self.args.max_length,
         )
 
-    def encode(self, student: Student, annotations: Sequence[Annotation]) -> list[TrainingRow]:
-        rows: list[TrainingRow] = []
+    def read_seed(self, example: Mapping[str, Any]) -> Example:
+        """Prompt and completion, standard or conversational, or a whole dialogue in `messages`."""
+        row = self.task.read_row(example)
+        completion = example.get("completion")
+        if completion is None:
+            completion = [turn for turn in (example.get("messages") or [])[-1:] if turn.get("role") == "assistant"]
+        if isinstance(completion, list):
+            completion = completion[-1].get("content") if completion else None
+        if not isinstance(completion, str) or not completion:
+            raise DataError(
+                f"There is no text in 'completion' (columns: {', '.join(example)}). Seed rows are prompt-completion "
+                "rows; unlabelled rows belong into `pool_dataset`."
+            )
+        annotation = Annotation(
+            row_id=row.row_id,
+            kind="seed",
+            status="ok",
+            prompt=self.task.student_prompt(row),
+            steps=[span.text for span in self.task.split_steps(completion)],
+            answer=self.task.read_answer(completion),
+            completion=completion,
+            round=-1,
+            seed_row=True,
+        )
+        return row, annotation
+
+    def encode(self, student: Student, examples: Sequence[Example]) -> list[TrainingRow | None]:
+        rows: list[TrainingRow | None] = []
         cut_before = student.truncated_rows
-        for annotation in annotations:
+        for _, annotation in examples:
             thinking = annotation.thinking if self.args.keep_thinking else None
             encoded = student.encode_training(annotation.prompt, annotation.completion or "", thinking)
             ids = encoded["input_ids"]
-            if not any(encoded["completion_mask"]):
-                continue  # the prompt of a seed row alone is longer than `max_length`
             labels = [
                 token if learnt or not self.args.completion_only_loss else -100
                 for token, learnt in zip(ids, encoded["completion_mask"], strict=True)
             ]
-            rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+            row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+            # The prompt of a seed row alone may be longer than `max_length`.
+            rows.append(row if any(encoded["completion_mask"]) else None)
         if student.truncated_rows > cut_before:
             logger.warning(
                 "%d of %d new training rows are longer than `max_length` (%d) and lose their end; of %d nothing is "
                 "left to learn, and they are skipped. Raise `max_length`, or lower `teacher_max_new_tokens`.",
                 student.truncated_rows - cut_before,
-                len(annotations),
+                len(examples),
                 self.args.max_length,
-                len(annotations) - len(rows),
+                rows.count(None),
             )
         return rows
 
+    def collator(self, processing_class: PreTrainedTokenizerBase) -> Callable:
+        return DataCollatorForSeq2Seq(
+            processing_class, label_pad_token_id=-100, pad_to_multiple_of=self.args.pad_to_multiple_of
+        )
+
+    def answering_method(self, method: AnnotationMethod, settings: AnnotationSettings) -> AnnotationMethod:
+        return get_annotation("cot", self.task, settings)
+
     def measure(
         self, runner: RoundRunner, student: Student, rows: Sequence[PoolRow], round_index: int, prefix: str
-    ) -> tuple[dict[str, float], list[Any]]:
+    ) -> tuple[dict[str, float], tuple[Any, ...]]:
         explanations = runner.explain(student, rows, round_index, "evaluating")
-        return explanation_metrics(self.task, rows, explanations, prefix), explanations
+        return explanation_metrics(self.task, rows, explanations, prefix), (rows, explanations)
 
-
-def student_kind(args: ActiveDistillationConfig, task: Task) -> StudentKind:
-    """The kind of a run's student."""
-    return ExplainingKind(args, task)
+    def probe(
+        self, student: Student, rows: Sequence[PoolRow], requests: Sequence[SignalRequest]
+    ) -> tuple[Sequence[Explanation | None], list[dict[str, list[int]]]]:
+        candidates = student.candidates(rows, requests) if requests else []
+        explanations = [candidate.explanation for candidate in candidates if candidate.explanation is not None]
+        if len(explanations) < len(rows):
+            explanations = student.explain(rows)
+        prompts = [self.task.student_prompt(row) for row in rows]
+        texts = [explanation.text or "-" for explanation in explanations]
+        encoded = [student.encode_training(p, text)["input_ids"] for p, text in zip(prompts, texts, strict=True)]
+        return explanations, [{"input_ids": ids} for ids in encoded]

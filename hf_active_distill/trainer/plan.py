@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..annotation import get_annotation
 from ..annotation.base import AnnotationItem, AnnotationMethod
 from ..asking.forecast import Forecast, Range, forecast
 from ..engine import inference
@@ -81,7 +80,7 @@ def teacher_forecast(trainer: ActiveDistillationTrainer, items: Sequence[Annotat
     plans = [trainer.method.plan(item) for item in items]
     rows = [asked / len(items)] * len(items)
     if trainer.data.unanswered_eval_rows:
-        comparison = get_annotation("cot", trainer.task, trainer.annotation_settings)
+        comparison = trainer.kind.answering_method(trainer.method, trainer.annotation_settings)
         plans += [comparison.plan(item) for item in items]
         rows += [trainer.data.unanswered_eval_rows / len(items)] * len(items)
     return forecast(plans, rows=rows, budget=make_budget(trainer.args))
@@ -107,23 +106,19 @@ def _rounds(trainer: ActiveDistillationTrainer) -> list[dict[str, int]]:
     return rounds
 
 
-def _probe_student(trainer: ActiveDistillationTrainer, rows: list[PoolRow]) -> tuple[list[Explanation], float, float]:
+def _probe_student(
+    trainer: ActiveDistillationTrainer, rows: list[PoolRow]
+) -> tuple[Sequence[Explanation | None], float, float]:
     """Explanations of a few rows, seconds to score a row, and seconds of an optimiser step."""
     with trainer.open_student() as student:
         started = time.perf_counter()
-        requests = trainer.strategy.requests()
-        candidates = student.candidates(rows, requests) if requests else []
-        explanations = [candidate.explanation for candidate in candidates if candidate.explanation is not None]
-        if len(explanations) < len(rows):
-            explanations = student.explain(rows)
+        explanations, inputs = trainer.kind.probe(student, rows, trainer.strategy.requests())
         seconds_per_row = (time.perf_counter() - started) / len(rows)
-        prompts = [trainer.task.student_prompt(row) for row in rows]
-        texts = [explanation.text or "-" for explanation in explanations]
-        encoded = [student.encode_training(p, text)["input_ids"] for p, text in zip(prompts, texts, strict=True)]
         started = time.perf_counter()
         with inference(student.model):
-            for ids in encoded:
-                student.model(input_ids=torch.tensor([ids], device=trainer.args.device))
+            for row in inputs:
+                device = trainer.args.device
+                student.model(**{name: torch.tensor([values], device=device) for name, values in row.items()})
         forward = (time.perf_counter() - started) / len(rows)
     rows_a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
     return explanations, seconds_per_row, forward * FORWARD_TO_STEP * rows_a_step

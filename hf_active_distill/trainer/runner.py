@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
@@ -50,7 +50,7 @@ class RoundRunner:
         accelerator: Accelerator,
         pool: Pool,
         method: AnnotationMethod,
-        open_student: Callable[[], AbstractContextManager[Student]],
+        open_student: Callable[[], AbstractContextManager[Any]],
         dispatcher: Dispatcher | None,
         before_chunk: Callable[[], None],
         before_asking: Callable[[Sequence[AnnotationItem]], None],
@@ -113,13 +113,13 @@ class RoundRunner:
         return annotations, sum(lost, Usage())
 
     def _choose(
-        self, round_index: int, available: list[str], selector: SelectionCallback, student: Student
+        self, round_index: int, available: list[str], selector: SelectionCallback, student: Any
     ) -> tuple[SelectionResult, dict[str, Explanation]]:
         generator = np.random.default_rng(derived_seed(self.args.seed, "candidates", round_index))
         wanted = self.args.resolved_candidates_per_round
         ids = available if wanted is None else draw_candidates(available, wanted, generator)
         rows = [self.pool.rows[row_id] for row_id in ids]
-        candidates = self._score(student, rows, selector.requests(), round_index)
+        candidates = self.score(student, rows, selector.requests(), round_index)
         context = SelectionContext(
             candidates=candidates,
             n=min(self.args.samples_per_round, len(candidates)),
@@ -136,12 +136,24 @@ class RoundRunner:
             explanations |= {explanation.row_id: explanation for explanation in written}
         return result, {row_id: explanations[row_id] for row_id in result.ids if row_id in explanations}
 
-    def _score(
-        self, student: Student, rows: list[PoolRow], requests: tuple[SignalRequest, ...], round_index: int
+    def score(
+        self,
+        student: Any,
+        rows: Sequence[PoolRow],
+        requests: Sequence[SignalRequest],
+        round_index: int,
+        doing: str = "scoring",
     ) -> list[Candidate]:
+        """Rows with their signals, shared over the processes, in the order of the rows."""
         if not requests:
             return [Candidate(row=row) for row in rows]
-        return self._map("scoring", rows, lambda chunk: student.candidates(chunk, requests, round=round_index))
+        order = student.order(rows)
+        arranged = [rows[index] for index in order]
+        found = self._map(doing, arranged, lambda chunk: student.candidates(chunk, requests, round=round_index))
+        candidates: list[Candidate] = [Candidate(row) for row in rows]
+        for index, candidate in zip(order, found, strict=True):
+            candidates[index] = candidate
+        return candidates
 
     def _map(self, label: str, rows: Sequence[PoolRow], work: Callable[[Sequence[PoolRow]], list[R]]) -> list[R]:
         def checked(chunk: Sequence[PoolRow]) -> list[R]:

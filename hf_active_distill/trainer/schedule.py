@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import get_scheduler
 
 from ..errors import DataError
+from ..records import Annotation, PoolRow
 from .config import ActiveDistillationConfig
 
 
@@ -89,22 +90,32 @@ class RoundSchedule:
 
 class TrainingRows(Dataset):
     """
-    The live training set: tokenised rows, appended in place when a round's answers arrive. `new_from` is the index of
-    the first row of the current round.
+    The live training set: tokenised rows, appended in place when a round's answers arrive, and what each was made of.
+    `new_from` is the index of the first row of the current round.
     """
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, list[int]]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.examples: list[tuple[PoolRow, Annotation]] = []
         self.new_from = 0
 
-    def add_round(self, rows: list[dict[str, list[int]]]) -> None:
+    def add_round(self, rows: Sequence[dict[str, Any] | None], examples: Sequence[tuple[PoolRow, Annotation]]) -> None:
+        """Appends rows with their examples; where a row is `None` there is nothing to learn."""
         self.new_from = len(self.rows)
-        self.rows.extend(rows)
+        learnt = [(row, example) for row, example in zip(rows, examples, strict=True) if row is not None]
+        self.rows.extend(row for row, _ in learnt)
+        self.examples.extend(example for _, example in learnt)
+
+    def clear(self) -> None:
+        """Takes out all rows."""
+        self.rows.clear()
+        self.examples.clear()
+        self.new_from = 0
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         return self.rows[index]
 
 
@@ -155,27 +166,35 @@ class RoundSampler(Sampler[int]):
             cycle += 1
 
 
-def restarting_lambda(schedule: RoundSchedule, make_base: Callable[[int], Callable[[int], float]]):
+def restarting_lambda(
+    schedule: RoundSchedule,
+    make_base: Callable[[int], Callable[[int], float]],
+    skipped: Callable[[int], int] = lambda round_index: 0,
+):
     """
     A learning-rate factor that runs a schedule of its own in every round.
 
     Args:
         schedule (`RoundSchedule`): Where rounds begin.
         make_base (`Callable`): Gives the factor function of a schedule of that many steps.
+        skipped (`Callable`, *optional*): Steps of a round in which nothing was learnt; the schedule waits in them.
     """
     bases = [make_base(schedule.round_steps(index)) for index in range(schedule.num_rounds)]
 
     def factor(step: int) -> float:
         round_index, steps_done = schedule.position(step)
         if round_index >= schedule.num_rounds:
-            return bases[-1](schedule.round_steps(schedule.num_rounds - 1))
-        return bases[round_index](steps_done)
+            round_index, steps_done = schedule.num_rounds - 1, schedule.round_steps(schedule.num_rounds - 1)
+        return bases[round_index](steps_done - skipped(round_index))
 
     return factor
 
 
 def restarting_scheduler(
-    args: ActiveDistillationConfig, schedule: RoundSchedule, optimizer: Any
+    args: ActiveDistillationConfig,
+    schedule: RoundSchedule,
+    optimizer: Any,
+    skipped: Callable[[int], int] | None = None,
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The configured learning-rate schedule, from its beginning in every round."""
 
@@ -189,4 +208,21 @@ def restarting_scheduler(
         )
         return scheduler.lr_lambdas[0]
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, restarting_lambda(schedule, base))
+    factor = restarting_lambda(schedule, base, skipped or (lambda round_index: 0))
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def wait_for_skipped(scheduler: Any, skipped: Callable[[], int]) -> None:
+    """
+    Makes a learning-rate schedule wait in skipped steps, though Trainer steps it in all.
+
+    Args:
+        scheduler (`LambdaLR`): The schedule; one that is no function of the step is left as it is.
+        skipped (`Callable[[], int]`): Steps skipped so far.
+    """
+    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+        scheduler.lr_lambdas = [_waiting(factor, skipped) for factor in scheduler.lr_lambdas]
+
+
+def _waiting(factor: Callable[[int], float], skipped: Callable[[], int]) -> Callable[[int], float]:
+    return lambda step: factor(step - skipped())

@@ -94,6 +94,7 @@ class RunSession:
             "global_step": trainer.state.global_step,
             "caps": self._caps(),
             "rounds": len(trainer.book.records),
+            "gate": trainer.gating.stream.state_dict() if trainer.gating is not None else None,
         }
 
     @contextlib.contextmanager

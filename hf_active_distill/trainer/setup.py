@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
+from ..engine.modes import base_model
 from ..errors import ConfigurationError, DataError
 from ..evaluation import require_references
 from ..pool import Pool
 from ..records import Annotation, PoolRow
 from ..selection import RandomShare, SelectionStrategy, as_strategy
-from ..tasks import Task, row_from_example
+from ..tasks import ClassificationTask, Task, drop_references
 from ..teachers import GenerationParams
+from .classifying import HEAD, ClassifyingKind, LabelWritingKind
 from .config import ActiveDistillationConfig
-from .kinds import StudentKind
+from .kinds import Example, ExplainingKind, StudentKind
 
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 _ALIGNMENT = 64  # bytes, of torch's own memory on a CPU
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+
 FormattingFunc = Callable[[Mapping[str, Any]], str | list[dict[str, str]]]
 
 
@@ -45,7 +49,7 @@ def load_student(
         kwargs.setdefault("trust_remote_code", args.trust_remote_code)
         if quantization_config is not None:
             kwargs["quantization_config"] = quantization_config
-        student: Any = kind.auto_class.from_pretrained(model, **kwargs)
+        student: Any = kind.load(model, **kwargs)
         _align(student)
     elif kwargs or quantization_config is not None:
         raise ConfigurationError(
@@ -56,6 +60,12 @@ def load_student(
         student = model
     kind.check(student)
     if peft_config is not None:
+        wanted, given = kind.peft_task_type, getattr(peft_config.task_type, "value", peft_config.task_type)
+        if wanted is not None and given != wanted:
+            raise ConfigurationError(
+                f"The adapter's `task_type` is {given!r}, so the new head would be neither trained nor saved: set "
+                f"`task_type={wanted!r}`."
+            )
         from peft import get_peft_model, prepare_model_for_kbit_training
 
         if getattr(student, "is_loaded_in_4bit", False) or getattr(student, "is_loaded_in_8bit", False):
@@ -83,7 +93,10 @@ def _align(model: torch.nn.Module) -> None:
 
 
 def load_processing_class(
-    processing_class: PreTrainedTokenizerBase | None, model: PreTrainedModel, args: ActiveDistillationConfig
+    processing_class: PreTrainedTokenizerBase | None,
+    model: PreTrainedModel,
+    kind: StudentKind,
+    args: ActiveDistillationConfig,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer, with a padding token and the chat template that was asked for."""
     if processing_class is None:
@@ -104,16 +117,16 @@ def load_processing_class(
                 "The tokenizer has neither a padding nor an end token: set `processing_class.eos_token`."
             )
         processing_class.pad_token = processing_class.eos_token
-    if processing_class.eos_token_id is None:
+    if processing_class.eos_token_id is None and kind.needs_end_token:
         raise ConfigurationError("The tokenizer has no end token: set `processing_class.eos_token`.")
     return processing_class
 
 
 def read_rows(
-    dataset: Iterable[Mapping[str, Any]], name: str, formatting_func: FormattingFunc | None = None
+    dataset: Iterable[Mapping[str, Any]], name: str, task: Task, formatting_func: FormattingFunc | None = None
 ) -> list[PoolRow]:
     """
-    Rows of a data set as [`~records.PoolRow`].
+    Rows of a data set as [`~records.PoolRow`], as the task reads them.
 
     Raises:
         [`~errors.DataError`]: When there is no prompt column, or no row.
@@ -127,8 +140,9 @@ def read_rows(
             )
         try:
             if formatting_func is not None:
-                example = {**example, "prompt": formatting_func(example)}
-            rows.append(row_from_example(example))
+                rows.append(task.read_row({**example, "prompt": formatting_func(example)}, prompt_column="prompt"))
+            else:
+                rows.append(task.read_row(example))
         except DataError as error:
             raise DataError(f"`{name}`, row {index}: {error}") from error
     if not rows:
@@ -136,37 +150,15 @@ def read_rows(
     return rows
 
 
-def read_seed_annotations(dataset: Iterable[Mapping[str, Any]], task: Task) -> list[tuple[PoolRow, Annotation]]:
-    """
-    Annotated rows to start from: prompt-completion rows, standard or conversational, or whole dialogues in
-    `messages`. Each with its row, which knows the prompt as it stands in the data set.
-    """
-    annotations = []
+def read_seeds(dataset: Iterable[Mapping[str, Any]], kind: StudentKind) -> list[Example]:
+    """Annotated rows to start from, each with its row, which knows the prompt as it stands in the data set."""
+    seeds = []
     for index, example in enumerate(dataset):
-        [row] = read_rows([example], "train_dataset")
-        completion = example.get("completion")
-        if completion is None:
-            completion = [turn for turn in (example.get("messages") or [])[-1:] if turn.get("role") == "assistant"]
-        if isinstance(completion, list):
-            completion = completion[-1].get("content") if completion else None
-        if not isinstance(completion, str) or not completion:
-            raise DataError(
-                f"Row {index} of `train_dataset` has no text in 'completion' (columns: {', '.join(example)}). Seed "
-                "rows are prompt-completion rows; unlabelled rows belong into `pool_dataset`."
-            )
-        annotation = Annotation(
-            row_id=row.row_id,
-            kind="seed",
-            status="ok",
-            prompt=task.student_prompt(row),
-            steps=[span.text for span in task.split_steps(completion)],
-            answer=task.read_answer(completion),
-            completion=completion,
-            round=-1,
-            seed_row=True,
-        )
-        annotations.append((row, annotation))
-    return annotations
+        try:
+            seeds.append(kind.read_seed(example))
+        except DataError as error:
+            raise DataError(f"`train_dataset`, row {index}: {error}") from error
+    return seeds
 
 
 @dataclass
@@ -176,23 +168,21 @@ class RunData:
 
     Args:
         pool ([`~pool.Pool`]): What may be asked about; evaluation and seed rows are out of it.
-        seed_annotations (`list[Annotation]`): What is trained on from the start.
+        seeds (`list[tuple[PoolRow, Annotation]]`): What is trained on from the start.
         eval_parts (`dict[str, list[PoolRow]]`): Evaluation rows by name; `""` is the only part of a plain data set.
         unanswered_eval_rows (`int`): Those without a reference, before `eval_with_teacher` has them answered.
-        seed_rows (`list[PoolRow]`): The rows of `seed_annotations` as they were given.
     """
 
     pool: Pool
-    seed_annotations: list[Annotation]
+    seeds: list[Example]
     eval_parts: dict[str, list[PoolRow]]
     unanswered_eval_rows: int = 0
-    seed_rows: list[PoolRow] = field(default_factory=list)
 
     @classmethod
     def read(
         cls,
         args: ActiveDistillationConfig,
-        task: Task,
+        kind: StudentKind,
         pool_dataset: Any,
         train_dataset: Any,
         eval_dataset: Any,
@@ -201,11 +191,15 @@ class RunData:
         """Reads and checks all data sets, before a model is loaded. Without an evaluation set none is planned."""
         if pool_dataset is None:
             raise ConfigurationError("`pool_dataset` is missing: pass the unlabelled rows that may be asked about.")
-        pool_rows = read_rows(pool_dataset, "pool_dataset", formatting_func)
-        seeds = read_seed_annotations(train_dataset, task) if train_dataset is not None else []
+        pool_rows = read_rows(pool_dataset, "pool_dataset", kind.task, formatting_func)
+        if not (kind.pool_keeps_references or args.verify_with_reference):
+            pool_rows = drop_references(pool_rows)
+        seeds = read_seeds(train_dataset, kind) if train_dataset is not None else []
         parts = {} if eval_dataset is None else {"": eval_dataset}
         parts = eval_dataset if isinstance(eval_dataset, dict) else parts
-        eval_parts = {name: read_rows(part, "eval_dataset", formatting_func) for name, part in parts.items()}
+        eval_parts = {
+            name: read_rows(part, "eval_dataset", kind.task, formatting_func) for name, part in parts.items()
+        }
         for rows in eval_parts.values():
             if not args.eval_with_teacher:
                 require_references(rows)
@@ -216,7 +210,21 @@ class RunData:
         if not eval_parts:
             _plan_no_evaluation(args)
         unanswered = sum(row.reference is None for rows in eval_parts.values() for row in rows)
-        return cls(pool, [annotation for _, annotation in seeds], eval_parts, unanswered, [row for row, _ in seeds])
+        return cls(pool, seeds, eval_parts, unanswered)
+
+    @property
+    def seed_annotations(self) -> list[Annotation]:
+        """What is trained on from the start."""
+        return [annotation for _, annotation in self.seeds]
+
+    @property
+    def seed_rows(self) -> list[PoolRow]:
+        """The rows of `seed_annotations` as they were given."""
+        return [row for row, _ in self.seeds]
+
+    def examples(self, annotations: Iterable[Annotation]) -> list[Example]:
+        """Annotations of the rounds with their rows."""
+        return [(self.pool.rows[annotation.row_id], annotation) for annotation in annotations]
 
 
 def _plan_no_evaluation(args: ActiveDistillationConfig) -> None:
@@ -245,9 +253,40 @@ def warn_of_odd_sizes(args: ActiveDistillationConfig, pool_size: int) -> None:
         )
 
 
-def make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
+def student_kind(args: ActiveDistillationConfig, task: Task, model: str | PreTrainedModel) -> StudentKind:
+    """
+    The kind of a run's student. Its class tells, or of a name the architecture in its configuration: what is written
+    with a task over labels is a label, everything but `...ForCausalLM` gets a classification head.
+    """
+    wanted = args.student_type
+    if wanted is None:
+        if isinstance(model, str):
+            names = [] if not isinstance(task, ClassificationTask) else _architectures(model, args)
+            causal = not isinstance(task, ClassificationTask) or any(n.endswith(CAUSAL) for n in names)
+        else:
+            causal = not type(base_model(model)).__name__.endswith(HEAD)
+        wanted = "causal_lm" if causal else "sequence_classification"
+    if wanted == "sequence_classification":
+        return ClassifyingKind(args, task)
+    if isinstance(task, ClassificationTask):
+        return LabelWritingKind(args, task)
+    return ExplainingKind(args, task)
+
+
+def _architectures(name: str, args: ActiveDistillationConfig) -> list[str]:
+    return AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code).architectures or []
+
+
+def settle_defaults(args: ActiveDistillationConfig, kind: StudentKind) -> None:
+    """What the configuration leaves open and the kind of student decides, before anything reads it."""
+    args.task = kind.task.name
+    args.annotation = args.annotation or kind.default_annotation
+    args.selection = args.selection or kind.default_selection
+
+
+def make_strategy(args: ActiveDistillationConfig, kind: StudentKind, selection: Any) -> SelectionStrategy:
     """The strategy that was handed in or named, with the configured share of rows drawn at random."""
-    strategy = as_strategy(selection or args.selection, **args.options("selection_kwargs"))
+    strategy = as_strategy(selection or args.selection or kind.default_selection, **args.options("selection_kwargs"))
     return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
 
 
@@ -260,8 +299,15 @@ def annotation_settings(args: ActiveDistillationConfig) -> AnnotationSettings:
     )
 
 
-def make_method(args: ActiveDistillationConfig, task: Task, annotation: AnnotationMethod | None) -> AnnotationMethod:
+def make_method(
+    args: ActiveDistillationConfig, kind: StudentKind, annotation: AnnotationMethod | None
+) -> AnnotationMethod:
     """The annotation method that was handed in or named."""
-    return annotation or get_annotation(
-        args.annotation, task, annotation_settings(args), **args.options("annotation_kwargs")
+    method = annotation or get_annotation(
+        args.annotation or kind.default_annotation,
+        kind.task,
+        annotation_settings(args),
+        **args.options("annotation_kwargs"),
     )
+    kind.check_method(method)
+    return method

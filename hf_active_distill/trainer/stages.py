@@ -128,7 +128,7 @@ class RoundStages:
 
     def _adopt(self, record: RoundRecord) -> None:
         self._trainer.book.adopt(record)
-        self._trainer.add_training_rows(record.succeeded)
+        self._trainer.add_training_rows(self._trainer.data.examples(record.succeeded))
 
     def _require_finite_weights(self) -> None:
         """A student that is broken asks about nothing of worth, and every row of it would still be paid for."""

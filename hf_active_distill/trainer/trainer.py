@@ -15,7 +15,7 @@ from transformers.trainer_utils import TrainOutput
 from ..annotation import AnnotationMethod
 from ..errors import DataError
 from ..hub.exports import export_annotations
-from ..records import Annotation, Explanation, PoolRow
+from ..records import Explanation, PoolRow
 from ..rounds import RoundStore
 from ..selection import SelectionStrategy
 from ..tables import annotations_to_dataset
@@ -24,15 +24,16 @@ from ..teachers import Teacher
 from .book import RoundBook
 from .callbacks import arrange_callbacks
 from .card import write_model_card
-from .checkpoint import resolve_checkpoint, write_state
+from .checkpoint import read_state, resolve_checkpoint, write_state
 from .config import ActiveDistillationConfig
 from .distributed import whole_model
 from .evaluating import Evaluation
-from .kinds import student_kind
+from .gating import GatedTraining
+from .kinds import Example
 from .lineage import LineageCallback, restored
 from .plan import Plan, make_plan
 from .pushing import push_student
-from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_scheduler
+from .schedule import RoundSampler, RoundSchedule, TrainingRows, derived_seed, restarting_scheduler, wait_for_skipped
 from .session import RunSession
 from .setup import (
     FormattingFunc,
@@ -42,6 +43,8 @@ from .setup import (
     load_student,
     make_method,
     make_strategy,
+    settle_defaults,
+    student_kind,
 )
 from .stages import RoundStages
 
@@ -145,11 +148,12 @@ class ActiveDistillationTrainer(Trainer):
     ):
         args = args or ActiveDistillationConfig(output_dir="active-distillation")
         self.task = task if isinstance(task, Task) else get_task(task or args.task, **args.options("task_kwargs"))
-        self.kind = student_kind(args, self.task)
-        self.data = RunData.read(args, self.task, pool_dataset, train_dataset, eval_dataset, formatting_func)
-        self.strategy = make_strategy(args, selection)
+        self.kind = student_kind(args, self.task, model)
+        settle_defaults(args, self.kind)
+        self.data = RunData.read(args, self.kind, pool_dataset, train_dataset, eval_dataset, formatting_func)
+        self.strategy = make_strategy(args, self.kind, selection)
         self.annotation_settings = annotation_settings(args)
-        self.method = make_method(args, self.task, annotation)
+        self.method = make_method(args, self.kind, annotation)
         # The token leaves the configuration, which is pickled into every checkpoint.
         token, args.teacher_token = args.teacher_token, None
         self.session = RunSession(self, teacher, token)
@@ -158,9 +162,11 @@ class ActiveDistillationTrainer(Trainer):
         self.stop_reason: str | None = None
         self._goes_on = False  # from a restored round
         self._asked: Any = None
+        self.row_loss = None if compute_loss_func is not None else self.kind.row_loss()
         self.selector, callbacks = arrange_callbacks(self, callbacks)
         student = load_student(model, self.kind, args, peft_config, quantization_config)
-        processing_class = load_processing_class(processing_class, student, args)
+        processing_class = load_processing_class(processing_class, student, self.kind, args)
+        self.kind.prepare(student, processing_class)
         super().__init__(
             model=student,
             args=args,
@@ -168,7 +174,7 @@ class ActiveDistillationTrainer(Trainer):
             train_dataset=self.training_rows,
             eval_dataset=self.data.eval_parts or None,
             processing_class=processing_class,
-            compute_loss_func=compute_loss_func,
+            compute_loss_func=compute_loss_func or self.row_loss,  # either is scaled for accumulation already
             callbacks=callbacks,
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
@@ -186,12 +192,13 @@ class ActiveDistillationTrainer(Trainer):
         self.schedule = RoundSchedule(
             num_rounds=args.num_rounds,
             samples_per_round=args.samples_per_round,
-            seed_rows=len(self.data.seed_annotations),
+            seed_rows=len(self.data.seeds),
             pool_size=len(self.data.pool.rows),
             passes=args.num_train_epochs,
             batch_size=self.get_total_train_batch_size(args),
         )
         self.rounds = RoundStages(self)
+        self.gating = GatedTraining(self) if args.gate is not None else None
         self._loader_generator = torch.Generator()
         self.lineage = LineageCallback(self) if args.push_rounds or args.lineage_dir is not None else None
         if self.lineage is not None:
@@ -263,12 +270,48 @@ class ActiveDistillationTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         """With `round_start="restart"` every round gets a schedule of its own."""
-        if self.args.round_start != "restart" or self.lr_scheduler is not None:
+        skipped = self.gating.skipped if self.gating is not None else None
+        if self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
+        if self.args.round_start != "restart":
+            scheduler = super().create_scheduler(num_training_steps, optimizer)
+            if skipped is not None:
+                wait_for_skipped(scheduler, skipped)
+            return scheduler
 
-        self.lr_scheduler = restarting_scheduler(self.args, self.schedule, optimizer or self.optimizer)
+        self.lr_scheduler = restarting_scheduler(self.args, self.schedule, optimizer or self.optimizer, skipped)
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def get_batch_samples(self, epoch_iterator, num_batches: int, device: torch.device):
+        """With a gate, the rows of a step are chosen here, right before it; the loader only counts."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.row_loss is None or not batches:
+            return batches, num_items
+        if self.gating is not None:
+            return self.gating.step(batches)
+        return batches, sum(len(batch["labels"]) for batch in batches)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """In a skipped step there is no backward pass: without gradients an optimiser changes nothing."""
+        if self.gating is not None and self.gating.idle:
+            return torch.zeros((), device=self.args.device)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs: bool = False, num_items_in_batch=None):
+        """The sum over rows, divided by this process's rows of the whole step; processes are averaged after it."""
+        if self.row_loss is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels, weights = inputs.pop("labels"), inputs.pop("weights", None)
+        outputs = model(**inputs)
+        loss = self.row_loss(outputs.logits, labels, weights, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With a gate, its figures stand beside the loss."""
+        if self.gating is not None and "loss" in logs:
+            logs = {**logs, **self.gating.stream.figures()}
+        super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial):
         if self.args.should_save:
@@ -324,8 +367,12 @@ class ActiveDistillationTrainer(Trainer):
         resuming = resume_from_checkpoint not in (None, False, "false", "False")
         self.book.claim(self.session.settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
         self.stop_reason = None
-        self.training_rows.rows.clear()
-        self.add_training_rows(self.data.seed_annotations)
+        self.training_rows.clear()
+        self.add_training_rows(self.data.seeds)
+        if self.gating is not None:
+            self.gating.stream.reset()
+            if checkpoint is not None:
+                self.gating.stream.load_state_dict(read_state(checkpoint)["gate"])
         with self.session.begun(checkpoint):
             self.evaluation.ask_teacher()
             self.rounds.capture_first_weights(from_disk=checkpoint is not None)
@@ -349,10 +396,12 @@ class ActiveDistillationTrainer(Trainer):
             self._asked = self.kind.student(model, self.processing_class)
         return self._asked
 
-    def add_training_rows(self, annotations: Sequence[Annotation]) -> None:
-        """Tokenises annotations and trains on them from the next step on."""
+    def add_training_rows(self, examples: Sequence[Example]) -> None:
+        """Tokenises annotated rows and trains on them from the next step on."""
         student = self._student(self.accelerator.unwrap_model(self.model))
-        self.training_rows.add_round(self.kind.encode(student, annotations))
+        self.training_rows.add_round(self.kind.encode(student, examples), examples)
+        if self.row_loss is not None:
+            self.row_loss.prepare(self.kind.reference_of(annotation) for _, annotation in self.training_rows.examples)
 
     def reseed_loader(self, round_index: int) -> None:
         """The data loader's own randomness becomes a matter of the round."""

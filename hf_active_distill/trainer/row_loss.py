@@ -1,0 +1,100 @@
+"""Losses that are sums over rows, divided by the rows of the whole optimiser step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ConfigurationError
+from ..losses import gated_binary_cross_entropy, gated_cross_entropy
+from ..tasks import ClassificationTask
+from .config import ActiveDistillationConfig
+
+
+class RowLoss(Protocol):
+    """A loss of one micro-batch."""
+
+    def prepare(self, labels: Iterable[str | None]) -> None:
+        """Called with the labels of all training rows when new ones have arrived."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, num_items: int | None = None
+    ) -> Tensor:
+        """
+        Args:
+            logits (`Tensor`): The model's.
+            labels (`Tensor`): As the collator made them.
+            weights (`Tensor` of shape `(N,)`, *optional*): Of the rows.
+            num_items (`int`, *optional*): What the sum is divided by; the rows of the batch by default.
+        """
+        ...
+
+
+class HeadLoss:
+    """
+    Cross-entropy of a classification head with hard or soft targets, binary where several labels can hold.
+
+    Args:
+        task ([`~tasks.ClassificationTask`]): The labels.
+        args ([`ActiveDistillationConfig`]): `class_weights` and `label_smoothing_factor`.
+    """
+
+    def __init__(self, task: ClassificationTask, args: ActiveDistillationConfig):
+        self._task = task
+        self._smoothing = args.label_smoothing_factor
+        self._wish = args.class_weights
+        self._class_weights: Tensor | None = None
+        if self._wish == "balanced" and task.multi_label:
+            raise ConfigurationError(
+                "`class_weights='balanced'` counts one label a row: give factors by name instead."
+            )
+        if isinstance(self._wish, dict):
+            found = {task.labels[task.label_index(name)]: float(weight) for name, weight in self._wish.items()}
+            if any(weight < 0 for weight in found.values()):
+                raise ConfigurationError("`class_weights` must not be below 0.")
+            self._class_weights = torch.tensor([found.get(name, 1.0) for name in task.labels])
+
+    def prepare(self, labels: Iterable[str | None]) -> None:
+        """`class_weights="balanced"`: rows / (labels seen * rows of the label), so that each weighs as much."""
+        if self._wish != "balanced":
+            return
+        counts = Counter(labels)
+        share = sum(counts.values()) / max(1, len(counts))
+        factors = {name: share / count for name, count in counts.items() if name is not None}
+        self._class_weights = torch.tensor([factors.get(name, 1.0) for name in self._task.labels])
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, num_items: int | None = None
+    ) -> Tensor:
+        size = logits.shape[-1]
+        if self._smoothing and not self._task.multi_label:
+            soft = labels if labels.is_floating_point() else functional.one_hot(labels, size).to(logits.dtype)
+            labels = soft * (1 - self._smoothing) + self._smoothing / size
+        elif self._smoothing:
+            labels = labels * (1 - self._smoothing) + self._smoothing / 2
+        loss = gated_binary_cross_entropy if self._task.multi_label else gated_cross_entropy
+        return loss(logits, labels, weights, num_items=num_items, class_weights=self._class_weights)
+
+
+class WrittenLoss:
+    """
+    The loss of labels that a causal model writes: of each row -log p(label | prompt), the sum over its tokens, so that
+    it is the cross-entropy of the label whatever its length.
+    """
+
+    def prepare(self, labels: Iterable[str | None]) -> None:
+        """Nothing depends on them."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, num_items: int | None = None
+    ) -> Tensor:
+        learnt = labels[:, 1:] != -100
+        if weights is not None:
+            weights = weights[:, None].expand_as(learnt)[learnt]
+        rows = len(labels) if num_items is None else num_items
+        return gated_cross_entropy(logits[:, :-1][learnt], labels[:, 1:][learnt], weights, num_items=rows)
