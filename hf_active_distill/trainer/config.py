@@ -25,6 +25,9 @@ _DICT_FIELDS = (
     "selection_kwargs",
     "task_kwargs",
 )
+#: Selection and annotation by default, for tasks by name.
+_USUAL = {"classification": ("entropy", "label")}
+_USUAL_ELSE = ("egss", "clear")
 REVISING_ANNOTATIONS = ("clear", "one_call")
 
 
@@ -231,7 +234,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         metadata={"help": "Whether a new run may replace the rounds in output_dir. The journal is kept."},
     )
 
-    selection: str | None = field(
+    selection: str = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Name of a registered selection strategy; default egss, entropy for students with labels."},
     )
@@ -257,7 +260,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         default=None, metadata={"help": "Jinja file, or folder or Hub id of a tokenizer, with the chat template."}
     )
 
-    annotation: str | None = field(
+    annotation: str = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Name of a registered annotation method; default clear, label for students with labels."},
     )
@@ -340,6 +343,10 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     def __post_init__(self):
         for name in _DICT_FIELDS:
             setattr(self, name, _parsed_dict(name, getattr(self, name)))
+        usual = _USUAL.get(self.task, _USUAL_ELSE)
+        #: Fields that were left open: a task object that the trainer is given may change what is usual.
+        self.left_open = [name for name in ("selection", "annotation") if getattr(self, name) is None]
+        self.selection, self.annotation = self.selection or usual[0], self.annotation or usual[1]
         if self.bf16 is None:
             self.bf16 = (
                 not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -278,15 +278,17 @@ def _architectures(name: str, args: ActiveDistillationConfig) -> list[str]:
 
 
 def settle_defaults(args: ActiveDistillationConfig, kind: StudentKind) -> None:
-    """What the configuration leaves open and the kind of student decides, before anything reads it."""
+    """What the configuration leaves open is decided by the kind of student, before anything reads it."""
     args.task = kind.task.name
-    args.annotation = args.annotation or kind.default_annotation
-    args.selection = args.selection or kind.default_selection
+    if "annotation" in args.left_open:
+        args.annotation = kind.default_annotation
+    if "selection" in args.left_open:
+        args.selection = kind.default_selection
 
 
-def make_strategy(args: ActiveDistillationConfig, kind: StudentKind, selection: Any) -> SelectionStrategy:
+def make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
     """The strategy that was handed in or named, with the configured share of rows drawn at random."""
-    strategy = as_strategy(selection or args.selection or kind.default_selection, **args.options("selection_kwargs"))
+    strategy = as_strategy(selection or args.selection, **args.options("selection_kwargs"))
     return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
 
 
@@ -304,10 +306,7 @@ def make_method(
 ) -> AnnotationMethod:
     """The annotation method that was handed in or named."""
     method = annotation or get_annotation(
-        args.annotation or kind.default_annotation,
-        kind.task,
-        annotation_settings(args),
-        **args.options("annotation_kwargs"),
+        args.annotation, kind.task, annotation_settings(args), **args.options("annotation_kwargs")
     )
     kind.check_method(method)
     return method

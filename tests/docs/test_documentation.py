@@ -25,6 +25,7 @@ from hf_active_distill import ActiveDistillationConfig
 from hf_active_distill.cli.main import parse
 from hf_active_distill.serving import EmbeddedServer
 from hf_active_distill.synthetic import get_world, quickstart_student_path
+from hf_active_distill.trainer.label_config import LabelArguments
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +105,7 @@ def test_a_public_name_has_a_docstring_and_stands_in_the_reference(room, name):
 def own_fields() -> list[dataclasses.Field]:
     inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
     # In the annotations of the class itself: new, or with another default.
-    own = set(ActiveDistillationConfig.__annotations__)
+    own = {*ActiveDistillationConfig.__annotations__, *LabelArguments.__annotations__}
     fields = dataclasses.fields(ActiveDistillationConfig)
     return [field for field in fields if field.name in own or field.name not in inherited]
 
@@ -118,7 +119,8 @@ def reference_defaults() -> dict[str, str]:
 
 @pytest.mark.parametrize("field", own_fields(), ids=lambda field: field.name)
 def test_a_field_stands_in_the_docstring_and_in_the_reference_with_its_default(field):
-    documented = re.search(rf"(?m)^ +{field.name} \(|`{field.name}`", ActiveDistillationConfig.__doc__)
+    text = f"{ActiveDistillationConfig.__doc__}\n{LabelArguments.__doc__}"
+    documented = re.search(rf"(?m)^ +{field.name} \(|`{field.name}`", text)
     assert documented or field.name in (
         # Redefined to give them another form or help text, not another meaning.
         "lr_scheduler_kwargs",
