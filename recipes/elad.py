@@ -65,7 +65,7 @@ from hf_active_distill.errors import (
     ConfigurationError,
     DataError,
 )
-from hf_active_distill.reports import plot_learning_curves, read_metrics, write_report
+from hf_active_distill.reports import write_report
 from hf_active_distill.synthetic import get_world
 
 
@@ -125,8 +125,6 @@ def run_arm(
         with contextlib.suppress(DataError):  # a run that could not be foreseen
             lines = spending_lines(training_args.output_dir)
             print("\n  ".join([f"{label} teacher, foreseen and spent:".strip(), *lines]))
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
     return trainer
 
 
@@ -141,36 +139,39 @@ def main(script_args: ScriptArguments, training_args: ActiveDistillationConfig, 
             selection=script_args.compare,
             selection_kwargs=None,
             output_dir=str(Path(training_args.output_dir) / f"compare-{script_args.compare}"),
+            # One name on the Hub takes one student.
+            push_to_hub=False,
+            push_rounds=False,
+            lineage_dir=None,
         )
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
     code = 0
-    trainer = None
+    trainers: list[ActiveDistillationTrainer] = []
     with teacher_at_hand(script_args, training_args.process_index == 0) as teacher:
         for name, args in arms.items():
             label = name if len(arms) > 1 else ""
-            trainer = run_arm(script_args, args, model_args, teacher, label)
-            code = {"budget": EXIT_BUDGET, "terminated": EXIT_TERMINATED}.get(trainer.stop_reason or "", code)
+            trainers.append(run_arm(script_args, args, model_args, teacher, label))
+            reason = trainers[-1].stop_reason or ""
+            code = {"budget": EXIT_BUDGET, "terminated": EXIT_TERMINATED}.get(reason, code)
             if code == EXIT_TERMINATED or script_args.plan:
                 break
-    if trainer is not None and trainer.is_world_process_zero() and not script_args.plan and code != EXIT_TERMINATED:
-        draw(arms)
-        write_report(training_args.output_dir)  # once more: the arm beside it has ended since
-        print(f"Student, annotations.parquet, metrics.jsonl and report/index.html are in {training_args.output_dir}.")
-    if trainer is not None:
-        trainer.accelerator.wait_for_everyone()  # a process that leaves early can abort the others
-        trainer.accelerator.end_training()
+    if not script_args.plan and code != EXIT_TERMINATED:
+        finish(trainers[0])
+    accelerator = trainers[-1].accelerator
+    accelerator.wait_for_everyone()  # a process that leaves early can abort the others
+    accelerator.end_training()
     return code
 
 
-def draw(arms: dict[str, ActiveDistillationConfig]) -> None:
-    """The learning curve of all arms, in the folder of the first."""
-    first = next(iter(arms.values()))
-    curves = {name: read_metrics(args.output_dir) for name, args in arms.items()}
-    if any(row.get("eval_accuracy") is not None for rows in curves.values() for row in rows):
-        plot_learning_curves(
-            curves, Path(first.output_dir) / "learning_curve.png", title="What the teacher's tokens buy"
-        )
+def finish(trainer: ActiveDistillationTrainer) -> None:
+    """What is complete only when the arm beside it has ended: card with learning curve, report; and the push."""
+    trainer.create_model_card()
+    if trainer.is_world_process_zero():
+        write_report(trainer.args.output_dir)
+        print(f"Student, annotations.parquet, metrics.jsonl and report/index.html are in {trainer.args.output_dir}.")
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None) -> TrlParser:

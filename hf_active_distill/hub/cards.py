@@ -69,7 +69,7 @@ def draw_learning_curve(facts: RunFacts, folder: Path) -> str | None:
         return None
     arms = {str(facts.settings.get("selection", facts.title)): facts.history, **facts.arms}
     try:
-        plot_learning_curves(arms, folder / CURVE_FILE, metric=facts.metrics[0])
+        plot_learning_curves(arms, folder / CURVE_FILE, metric=facts.metrics[0], title="What the teacher's tokens buy")
     except ConfigurationError:
         return None
     return CURVE_FILE

@@ -20,7 +20,7 @@ from .markup import MOST_CHARACTERS, code, fenced, is_repo_id, link, plain, scru
 from .papers import papers_of
 
 
-#: What the columns hold. A name means the same in every table.
+#: What the columns hold: by name, or by table and name where a table means something else.
 FIELD_WORDS = {
     "row_id": "id of the row, the same in pool and annotations",
     "prompt": "what the student is asked",
@@ -55,6 +55,29 @@ FIELD_WORDS = {
     "distribution": "the teacher's probability of every label",
     "confidence": "probability of the label that was given",
     "mass": "probability that the teacher's next word was a label at all, before renormalising",
+    "id": "number of the call",
+    "key": "hash of the request: the same request is not paid for again",
+    "own": "whether this run made the call; else its answer was found in a shared journal",
+    "turn": "turn of the dialogue about the row",
+    "model": "model that was asked",
+    "sample_index": "which of several samples",
+    "journal.state": "`sending`, `answered` or `failed`",
+    "journal.attempt": "how often the row had been tried",
+    "journal.answer": "the reply, as JSON",
+    "content": "the request, as JSON",
+    "error": "what went wrong",
+    "calls": "calls that it cost",
+    "prompt_tokens": "tokens of the request",
+    "completion_tokens": "tokens of the reply, reasoning included",
+    "reasoning_tokens": "tokens of hidden reasoning",
+    "cached_prompt_tokens": "tokens of the request that the server had cached",
+    "estimated": "whether the server gave no figures and the bound was booked",
+    "bound_prompt_tokens": "most tokens that the request was foreseen to have",
+    "bound_completion_tokens": "most tokens that the reply could have",
+    "latency": "seconds that the call took",
+    "clock": "seconds that the run had spent asking",
+    "sent_at": "when it was sent",
+    "finished_at": "when it was answered or failed",
 }
 
 
@@ -132,7 +155,7 @@ def _card(
         selection=code(facts.settings.get("selection", UNKNOWN)),
         annotation=code(facts.settings.get("annotation", UNKNOWN)),
         papers=papers_of(facts.settings),
-        tables=[(one, _fields_table(one.features)) for one in tables],
+        tables=[(one, _fields_table(one)) for one in tables],
         terms=terms(facts),
         **values,
     )
@@ -144,9 +167,14 @@ def _config(one: TableFacts) -> dict[str, Any]:
     return {**config, "default": True} if one.default else config
 
 
-def _fields_table(features: Features) -> str:
-    rows = ([f"`{name}`", f"`{_type(kind)}`", FIELD_WORDS.get(name, "")] for name, kind in features.items())
+def _fields_table(one: TableFacts) -> str:
+    rows = ([f"`{name}`", f"`{_type(kind)}`", field_words(one.name, name)] for name, kind in one.features.items())
     return table(["field", "type", "what it holds"], rows)
+
+
+def field_words(table_name: str, field: str) -> str:
+    """What a column of a table holds."""
+    return FIELD_WORDS.get(f"{table_name}.{field}", FIELD_WORDS.get(field, ""))
 
 
 def _type(kind: Any) -> str:

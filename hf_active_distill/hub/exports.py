@@ -15,6 +15,8 @@ from ..records import Annotation
 from ..rounds import RoundStore
 from ..tables import annotation_from_row
 from ..tasks import as_messages
+from .layout import ANNOTATIONS, STUDENT
+from .store import open_store
 
 
 _TEXT = Value("string")
@@ -50,10 +52,11 @@ def export_annotations(
 
     Args:
         source (`str`, `Path`, `Dataset` or `Iterable[Annotation]`):
-            A run's `output_dir`, a parquet file or a folder with annotations, a name on the Hub (of the student or of
-            its annotations), a data set as `annotations_dataset()` gives it, or the records themselves.
+            A run's `output_dir`, a `lineage_dir`, a parquet file or a folder with annotations, a name on the Hub (of
+            the student or of its annotations), a data set as `annotations_dataset()` gives it, or the records
+            themselves.
         format (`str`): One of the table.
-        revision (`str`, *optional*): Tag, branch or commit of a name on the Hub.
+        revision (`str`, *optional*): Tag, branch or commit of a name on the Hub, tag of a `lineage_dir`.
         texts (`Mapping[str, Sequence[str]]`, *optional*):
             Text, or pair of texts, by `row_id`, for `"classification"`. The last turn of the prompt unless given.
 
@@ -86,7 +89,8 @@ def read_annotations(source: AnnotationSource, *, revision: str | None = None) -
     if isinstance(source, Dataset):
         annotations = _from_rows(source)
     elif isinstance(source, str | Path):
-        annotations = _from_folder(Path(source)) if Path(source).exists() else _from_hub(str(source), revision)
+        here = Path(source)
+        annotations = _from_folder(here, revision) if here.exists() else _from_hub(str(source), revision)
     else:
         annotations = list(source)
     if not annotations:
@@ -153,8 +157,10 @@ def _from_rows(rows: Dataset) -> list[Annotation]:
     return [annotation_from_row(row, text_prompt=bool(row.get("text_prompt"))) for row in rows.to_list()]
 
 
-def _from_folder(path: Path) -> list[Annotation]:
-    if path.is_dir() and (records := RoundStore(path).records()):
+def _from_folder(path: Path, revision: str | None) -> list[Annotation]:
+    if (path / STUDENT).is_dir():
+        path = path / ANNOTATIONS / (revision or list(open_store(path).round_tags())[-1])
+    elif path.is_dir() and (records := RoundStore(path).records()):
         return [annotation for record in records for annotation in record.annotations]
     files = (
         [path]

@@ -14,8 +14,10 @@ from huggingface_hub import DatasetCard, ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_active_distill.hub import shards
 from hf_active_distill.hub.cards import draw_learning_curve, model_card
-from hf_active_distill.hub.dataset_cards import FIELD_WORDS, TableFacts, annotations_card, pool_card, revision_example
+from hf_active_distill.hub.dataset_cards import TableFacts, annotations_card, field_words, pool_card, revision_example
+from hf_active_distill.hub.layout import TABLES
 from hf_active_distill.hub.markup import code, fenced, is_repo_id, plain, scrubbed, table
 from hf_active_distill.records import Explanation
 from hf_active_distill.rounds import RoundRecord
@@ -76,9 +78,18 @@ def test_a_run_without_rounds_or_evaluation_has_a_card_that_says_so():
         assert "|  |" not in other.text
 
 
-def test_every_field_of_the_annotations_is_explained():
-    missing = set(FEATURES) - set(FIELD_WORDS)
-    assert not missing
+@pytest.mark.parametrize("conversational", [False, True])
+def test_every_column_that_is_pushed_is_explained(conversational):
+    tables = {
+        "rows": shards.rows_features(conversational),
+        "states": shards.STATES,
+        "scores": shards.SCORES,
+        "annotations": shards.annotations_features(conversational),
+        "seed": shards.seed_features(conversational),
+        "journal": shards.JOURNAL,
+    }
+    assert set(tables) == set(TABLES)
+    assert not [(name, field) for name, columns in tables.items() for field in columns if not field_words(name, field)]
 
 
 def test_the_learning_curve_is_drawn_where_something_was_measured(tmp_path):
