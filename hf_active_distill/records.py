@@ -8,6 +8,7 @@ parquet files and the Hub hold it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass, field
@@ -26,9 +27,15 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]):
-        hints = typing.get_type_hints(cls)
-        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**{name: _revive(hints[name], value) for name, value in data.items() if name in known})
+        hints = _hints(cls)  # type: ignore[arg-type]
+        return cls(**{name: _revive(hints[name], value) for name, value in data.items() if name in hints})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a record's fields; finding them takes longer than all else about reading a row."""
+    found = typing.get_type_hints(cls)
+    return {field.name: found[field.name] for field in dataclasses.fields(cls)}
 
 
 def _revive(hint: Any, value: Any) -> Any:

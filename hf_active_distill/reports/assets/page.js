@@ -71,6 +71,7 @@ function drawReport() {
   section("changed").append(revisions.element);
   drawDifferences(section("differ"), data, show);
   drawTrust(section("sure"), data);
+  performance.mark("drawn");
   document.documentElement.dataset.ready = "true";
 }
 

@@ -22,7 +22,7 @@ function tiles(data) {
   const cost = data.spent.some((group) => group.cost != null) ? total("cost") : null;
   const gained = data.gains[0];
   const out = [
-    tile("Teacher tokens", count(total("tokens")), `${plural(total("calls"), "call")}; ${share(total("completion") / (total("tokens") || 1))} were written, the rest read`),
+    tile("Teacher tokens", count(total("tokens")), `in ${plural(total("calls"), "call")}; ${count(total("completion"))} written`),
   ];
   if (cost != null) out.push(tile("Cost", figure(cost), "in the currency of the prices given"));
   out.push(tile("Rows asked about", count(rows), `${count(used.rows)} used, ${count(rows - used.rows)} failed`));
