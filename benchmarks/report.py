@@ -66,7 +66,8 @@ def main() -> None:
         wrote = time.process_time() - started
         times = [seconds_to_open(browser, page) for _ in range(args.repeats)]
         search = seconds_to_filter(browser)
-        print(f"{args.rounds * args.rows:,} annotations: {page.stat().st_size / 1e6:.1f} MB, written in {wrote:.1f} s of CPU time")
+        size = page.stat().st_size / 1e6
+        print(f"{args.rounds * args.rows:,} annotations: {size:.1f} MB, written in {wrote:.1f} s of CPU time")
         print(f"opened in {statistics.median(times):.2f} s (of {len(times)}: {min(times):.2f} to {max(times):.2f})")
         print(f"searched in {search:.2f} s")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -11,7 +13,6 @@ from ..errors import DataError
 from ..records import Annotation
 from ..tasks.classification import ClassificationTask
 from .calibration import apply_temperature, expected_calibration_error
-from .libraries import library
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,12 @@ def _confidence(annotation: Annotation, temperature: float) -> float | None:
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share, which holds for few trials and for shares near 0 and 1."""
-    found = library("scipy.stats").binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    """
+    Wilson's score interval of a share, which holds for few trials and for shares near 0 and 1: the shares p with
+    (successes / trials - p)² = z² p (1 - p) / trials. Written out, since the report needs it where SciPy is not.
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, square = successes / trials, z * z
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigurationError
 from ..rounds import RoundStore
+from .statistics import mean_interval
 from .values import number
 
 
@@ -17,6 +20,8 @@ from .values import number
 _SPEED = ("runtime", "per_second", "model_preparation_time")
 #: Drawn where there is no evaluation, and on request.
 _RATES = ("accept_rate", "probe_accept_rate")
+#: Settings that do not make another arm: the pool may be drawn by the seed, and the name says the selection.
+_OF_THE_SEED = ("num_rounds", "pool", "seed", "selection")
 Z95 = 1.96
 
 
@@ -27,7 +32,7 @@ class Arm:
 
     Args:
         folder (`Path`): Its `output_dir`.
-        name (`str`): Its selection.
+        name (`str`): Its selection, and what else tells it from the others. Runs of one name are seeds of one arm.
         settings (`dict[str, Any]`): As in `rounds/run.json`.
         history (`list[dict[str, Any]]`): Figures of the student as it came, where it was evaluated, and of every
             finished round.
@@ -80,7 +85,19 @@ def read_arms(output_dir: Path, beside: Iterable[Path] = ()) -> list[Arm]:
     folders = [output_dir, *sorted(output_dir.glob("compare-*")), *beside]
     unique = {folder.resolve(): folder for folder in reversed(folders)}
     ordered = sorted(unique.values(), key=folders.index)
-    return [Arm.read(folder) for folder in ordered if (folder / "rounds").is_dir()]
+    return named_apart([Arm.read(folder) for folder in ordered if (folder / "rounds").is_dir()])
+
+
+def named_apart(arms: list[Arm]) -> list[Arm]:
+    """Puts the settings in which arms differ into their names, so that only seeds share one."""
+    keys = dict.fromkeys(key for arm in arms for key in arm.settings)
+    for key in keys:
+        values = [json.dumps(arm.settings.get(key), sort_keys=True) for arm in arms]
+        if key not in _OF_THE_SEED and len(set(values)) > 1:
+            for arm, value in zip(arms, values, strict=True):
+                if value != "null":
+                    arm.name += ", " + (value.strip('"') if key == "annotation" else f"{key}={value}")
+    return arms
 
 
 def measured(rows: Sequence[dict[str, Any]], metric: str) -> list[tuple[float, float | None, int]]:
@@ -135,7 +152,10 @@ def differences(arms: Sequence[Arm], metric: str) -> list[dict[str, Any]]:
 
 
 def over_seeds(arms: Sequence[Arm], metric: str) -> list[dict[str, Any]]:
-    """Mean, lowest and highest final value of every selection, over the seeds that it was run with."""
+    """
+    Mean, lowest and highest final value of every arm over the seeds that it was run with, and half of the mean's 95%
+    interval by Student's t, where SciPy is there to give it.
+    """
     finals: dict[str, dict[Any, float]] = {}
     for arm in arms:
         values = measured(arm.history, metric)
@@ -146,6 +166,7 @@ def over_seeds(arms: Sequence[Arm], metric: str) -> list[dict[str, Any]]:
             "arm": name,
             "seeds": len(by_seed),
             "mean": number(statistics.fmean(by_seed.values())),
+            "half": _reach(list(by_seed.values())),
             "low": number(min(by_seed.values())),
             "high": number(max(by_seed.values())),
         }
@@ -153,10 +174,18 @@ def over_seeds(arms: Sequence[Arm], metric: str) -> list[dict[str, Any]]:
     ]
 
 
+def _reach(values: list[float]) -> float | int | None:
+    try:
+        found = mean_interval(values)
+    except ConfigurationError:  # SciPy is an extra
+        return None
+    return number(found.high - found.value)
+
+
 def _half_width(*errors: float | None) -> float | None:
     """
-    Half of a 95% interval of a value, or of the difference of two. The two were measured on the same rows, which
-    makes this one wider than need be, never narrower.
+    Half of a 95% interval of a value, or of the difference of two. The two were measured on the same rows, which are
+    as a rule hard or easy for both: the interval is wider than one that knew the rows.
     """
     known = [error for error in errors if error is not None]
     return number(Z95 * math.hypot(*known)) if len(known) == len(errors) else None

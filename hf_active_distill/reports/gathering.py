@@ -13,11 +13,12 @@ import numpy as np
 from .. import __version__
 from ..asking import read_spending
 from ..errors import ActiveDistillError, DataError
+from ..evaluation import wilson_interval
 from ..records import Annotation, Usage
 from ..rounds import RoundRecord, RoundStore
 from .arms import Arm, differences, gains, over_seeds, read_arms
 from .rows import PageRows
-from .values import clip, number, wilson_interval
+from .values import clip, number
 
 
 BINS = 30

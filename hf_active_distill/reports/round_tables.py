@@ -46,7 +46,7 @@ _REVISED: dict[str, Column] = {
     "teacher": lambda row: "\n".join(row.get("steps", [])),
     "rejected_step": lambda row: _first_rejected(row),
     "student_answer": lambda row: row.get("student_answer"),
-    "teacher_answer": lambda row: row.get("label", row.get("answer")),
+    "teacher_answer": lambda row: _teacher_answer(row),
     "confidence": lambda row: row.get("confidence"),
 }
 
@@ -80,8 +80,13 @@ def _first_rejected(row: Mapping[str, Any]) -> int | None:
 def _is_revised(row: Mapping[str, Any]) -> bool:
     if row["status"] != "ok":
         return False
-    student = row.get("student_answer")
-    return _first_rejected(row) is not None or ("label" in row and student not in (None, row["label"]))
+    labelled, student = row["kind"] == "label" or "label" in row, row.get("student_answer")
+    return _first_rejected(row) is not None or (labelled and student not in (None, _teacher_answer(row)))
+
+
+def _teacher_answer(row: Mapping[str, Any]) -> str | None:
+    """Where several labels can hold, the answer names them all."""
+    return row.get("label", row.get("answer"))
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from hf_active_distill.errors import DataError
 from hf_active_distill.evaluation import (
@@ -107,12 +108,11 @@ def test_odd_input_is_refused(probabilities, targets):
 @settings(deadline=None, max_examples=30)
 def test_the_interval_is_wilsons(trials, data):
     hits = data.draw(st.integers(0, trials))
-    z, share = 1.959963984540054, hits / trials
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    low, high = wilson_interval(hits, trials)
-    assert (low, high) == (pytest.approx(middle - half, abs=1e-9), pytest.approx(middle + half, abs=1e-9))
-    assert 0 <= low + 1e-12 and low <= share + 1e-12 and share <= high + 1e-12 <= 1 + 1e-9
+    level = data.draw(st.sampled_from([0.8, 0.95, 0.99]))
+    found = binomtest(hits, trials).proportion_ci(level, method="wilson")
+    low, high = wilson_interval(hits, trials, level=level)
+    assert (low, high) == (pytest.approx(found.low, abs=1e-12), pytest.approx(found.high, abs=1e-12))
+    assert 0 <= low <= hits / trials + 1e-12 and hits / trials <= high + 1e-12 <= 1 + 1e-9
 
 
 def annotation(row_id, label, confidence, status="ok"):

@@ -14,25 +14,16 @@ from hypothesis import strategies as st
 from made_runs import labelling, make_run
 
 from hf_active_distill.errors import DataError
+from hf_active_distill.evaluation import wilson_interval
 from hf_active_distill.records import Annotation, Usage
 from hf_active_distill.reports.arms import differences, gains, over_seeds, read_arms
 from hf_active_distill.reports.gathering import LIMITS, fitting_rows, gather, probe_rows, score_histograms, spent_on
 from hf_active_distill.reports.rows import PageRows
-from hf_active_distill.reports.values import clip, number, wilson_interval
+from hf_active_distill.reports.values import clip, number
 from hf_active_distill.rounds import RoundRecord, RoundStore
 
 
 ROOM = 1_000_000
-
-
-@given(st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_wilsons_interval_solves_its_equation(pair):
-    """Its ends are the shares p with (count/total - p)² = z² p (1 - p) / total."""
-    count, total = pair
-    low, high = wilson_interval(count, total)
-    for end in (low, high):
-        assert (count / total - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) / total, abs=1e-12)
-    assert low - 1e-12 <= count / total <= high + 1e-12 and high - low > 0.001
 
 
 def test_figures_are_finite_and_short():
@@ -88,8 +79,20 @@ def test_arms_are_found_once_and_compared_at_their_ends(tmp_path):
     assert against["random", 0]["half"] == pytest.approx(both, rel=1e-4)
     assert against["egss", 1]["difference"] == pytest.approx(-0.1)
     seeds = {row["arm"]: row for row in over_seeds(arms, "eval_accuracy")}
-    assert seeds["egss"] == {"arm": "egss", "seeds": 2, "mean": 0.75, "low": 0.7, "high": 0.8}
-    assert seeds["random"]["seeds"] == 1
+    # Student's t with one degree of freedom: 12.706, times s / sqrt(2) = 0.05.
+    half = pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert seeds["egss"] == {"arm": "egss", "seeds": 2, "mean": 0.75, "half": half, "low": 0.7, "high": 0.8}
+    assert seeds["random"]["seeds"] == 1 and seeds["random"]["half"] is None
+
+
+def test_arms_that_differ_in_more_than_the_seed_have_names_of_their_own(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1)
+    make_run(tmp_path / "c")
+    path = tmp_path / "c/rounds/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotation": "cot", "samples_per_round": 40}))
+    arms = read_arms(tmp_path / "a", [tmp_path / "b", tmp_path / "c"])
+    assert [arm.name for arm in arms] == ["egss, clear", "egss, clear", "egss, cot, samples_per_round=40"]
 
 
 def test_a_point_knows_what_had_been_spent(tmp_path):
@@ -113,6 +116,8 @@ def test_random_rows_stand_beside_chosen_ones(tmp_path):
     chosen = [a for a in record.annotations if a.row_id not in record.random_ids]
     whole = [all(v.accepted for v in a.verdicts) for a in chosen]
     assert rows["chosen"]["accepted"][:2] == [sum(whole), 28]
+    low, high = wilson_interval(sum(whole), 28)
+    assert rows["chosen"]["accepted"][2:] == [pytest.approx(low, rel=1e-5), pytest.approx(high, rel=1e-5)]
     usable = [a for a in chosen if a.status == "ok"]
     assert rows["chosen"]["agreed"][:2] == [sum(a.answer == "4" for a in usable), len(usable)]
 

@@ -96,16 +96,17 @@ const OUTCOMES = {
   failed: "failed",
 };
 
-const teacherAnswer = (row) => row.label ?? row.answer;
+const isLabel = (row) => row.kind === "label" || row.label != null;
+const teacherAnswer = (row) => row.label ?? row.answer; // of several labels, the answer names all
 
 function outcome(row) {
   if (row.status !== "ok") return "failed";
   const verdicts = row.verdicts || [];
   if (verdicts.some(([, judged]) => judged === 0)) return "rejected";
   if (verdicts.length) return "accepted";
-  if (row.label == null) return "scratch";
+  if (!isLabel(row)) return "scratch";
   if (row.student_answer == null) return "labelled";
-  return row.student_answer === row.label ? "accepted" : "rejected";
+  return row.student_answer === teacherAnswer(row) ? "accepted" : "rejected";
 }
 
 function matches(row, words) {

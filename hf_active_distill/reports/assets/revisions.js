@@ -58,7 +58,7 @@ function answerPair(row) {
   const same = before != null && before === after;
   const words = before == null || after == null ? "" : same ? "same" : "differs";
   const sign = words ? h("span", { class: `badge ${same ? "accepted" : "rejected"}` }, words) : "";
-  return pair(row.label == null ? "Answer" : "Label", said(before, "answer"), sign, said(after, "answer"));
+  return pair(isLabel(row) ? "Label" : "Answer", said(before, "answer"), sign, said(after, "answer"));
 }
 
 function labelBars(row) {

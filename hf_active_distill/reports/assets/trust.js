@@ -28,7 +28,7 @@ const MOST_ANSWERS = 20; // more than that are no classes
 function confusionTable(data) {
   const rows = data.rows.filter((row) => comparable(row) && row.student_answer != null);
   const classes = new Set(rows.map(teacherAnswer));
-  const labelled = rows.some((row) => row.label != null);
+  const labelled = rows.some(isLabel);
   if (!labelled && classes.size > MOST_ANSWERS) return null;
   const pairs = new Map();
   for (const row of rows.filter(differs)) {
@@ -116,9 +116,9 @@ function seedsTable(data) {
   return smallTable(
     "Over seeds",
     [
-      { label: "Selection", value: (r) => r.arm, cell: (r) => said(r.arm) },
+      { label: "Arm", value: (r) => r.arm, cell: (r) => said(r.arm) },
       { label: "Seeds", number: true, value: (r) => r.seeds, cell: (r) => count(r.seeds) },
-      { label: "Mean", number: true, value: (r) => r.mean, cell: (r) => fixed(r.mean) },
+      { label: "Mean (95%, Student's t)", number: true, value: (r) => r.mean, cell: (r) => plusMinus(r.mean, r.half) },
       { label: "Lowest", number: true, value: (r) => r.low, cell: (r) => fixed(r.low) },
       { label: "Highest", number: true, value: (r) => r.high, cell: (r) => fixed(r.high) },
     ],
@@ -152,7 +152,7 @@ function drawTrust(section, data) {
     section.append(gainsTable(data));
     if (data.differences.length) section.append(h("ul", {}, against(data)));
     section.append(
-      note("Intervals come from the size of the evaluation set alone. Two figures on the same rows differ less by chance than these say."),
+      note("Intervals come from the size of the evaluation set alone. Both figures of a difference come from the same rows, so that chance parts them less, as a rule, than these say."),
       seedsTable(data),
     );
   } else section.append(note("The run was not evaluated, so there is no gain to be sure of."));
