@@ -132,7 +132,6 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
     from ..teachers import load_teacher
 
     name, options = config.teacher, config.teacher_kwargs
-    token = config.base.get("teacher_token")
     if name.startswith(SCRIPTED):
         from ..serving.in_process import ScriptedTeacher
 
@@ -141,7 +140,7 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
     if module.replace(".", "").replace("_", "").isalnum() and attribute.isidentifier() and module != "local":
         found = _import(module, attribute)
         return lambda: load_teacher(found(**options) if options else found)
-    return lambda: load_teacher(name, **({"token": token} if token else {}), **options)
+    return lambda: load_teacher(name, **options)
 
 
 def _import(module: str, attribute: str) -> Any:
@@ -208,6 +207,7 @@ def question_of(config: ComparisonConfig) -> Question:
 
 
 def _write_report(config: ComparisonConfig, path: Path) -> str:
+    from ..asking.rows import redact
     from ..comparison import write_points
     from ..comparison.points import points_of
     from ..comparison.workers import is_finished
@@ -218,6 +218,7 @@ def _write_report(config: ComparisonConfig, path: Path) -> str:
     if not points:
         return "No run is finished yet: there is nothing to report."
     write_points(points, config.folder / "points.parquet")
-    facts = f"{len(runs)} of {len(config.runs())} runs, teacher {config.teacher}."
-    files = write_comparison(points, question_of(config), config.folder, settings=path.read_text("utf-8"), facts=facts)
+    facts = redact(f"{len(runs)} of {len(config.runs())} runs, teacher {config.teacher}.")
+    settings = redact(path.read_text("utf-8"))
+    files = write_comparison(points, question_of(config), config.folder, settings=settings, facts=facts)
     return f"{files.text}\n\nWritten to {config.output_dir}: points.parquet, {', '.join(files.names)}."

@@ -40,7 +40,6 @@ def read_settings(settings: dict[str, Any]) -> tuple[ScriptArguments, ActiveDist
     Raises:
         [`~errors.ConfigurationError`]: For a setting that does not exist or cannot work.
     """
-    settings = {key: value for key, value in settings.items() if key != "teacher_token"}
     try:
         script_args, args, model_args = TrlParser(DATACLASSES).parse_dict({**DEFAULTS, **settings})
     except (ValueError, TypeError) as error:

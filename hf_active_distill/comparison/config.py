@@ -18,6 +18,7 @@ from ..errors import ConfigurationError
 
 #: Settings of a run that the comparison itself decides.
 OWN_SETTINGS = ("journal_path", "max_teacher_tokens", "output_dir", "resume_from_checkpoint", "seed", "teacher")
+_NO_TOKENS = "leave it out of the file, which the report shows, and set HF_TOKEN in the environment."
 _NAME = re.compile(r"[\w.+=,-]+")
 
 
@@ -57,7 +58,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """The same for the same settings, wherever the run lies."""
-        kept = {key: value for key, value in self.settings.items() if key not in ("output_dir", "teacher_token")}
+        kept = {key: value for key, value in self.settings.items() if key != "output_dir"}
         return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     @property
@@ -119,6 +120,8 @@ class ComparisonConfig:
             raise ConfigurationError("`arms` is empty: name at least one pair of `selection` and `annotation`.")
         if not self.budgets or self.budgets != sorted(set(self.budgets)) or self.budgets[0] < 1:
             raise ConfigurationError(f"`budgets` are numbers of teacher tokens in rising order, got {self.budgets}.")
+        if "token" in self.teacher_kwargs:
+            raise ConfigurationError(f"`teacher_kwargs` holds a token: {_NO_TOKENS}")
         self.metric = self.metric.removeprefix("eval_")
         _refuse_own(self.base, "base")
         for name, settings in self.per_annotation.items():
@@ -223,6 +226,8 @@ def read_comparison(path: str | Path, **changes: Any) -> ComparisonConfig:
 
 
 def _refuse_own(settings: Mapping[str, Any], place: str) -> None:
+    if "teacher_token" in settings:
+        raise ConfigurationError(f"`{place}` holds a `teacher_token`: {_NO_TOKENS}")
     taken = sorted(set(settings) & set(OWN_SETTINGS))
     if taken:
         raise ConfigurationError(

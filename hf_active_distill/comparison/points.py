@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,6 @@ from .config import Run
 
 
 CLOCK_FILE = "clock.json"
-#: What a point can be drawn against, and what that is called.
-COSTS = {
-    "teacher_tokens": "teacher tokens",
-    "teacher_calls": "teacher calls",
-    "samples": "rows asked about",
-    "student_hours": "hours of the student",
-}
 
 
 def points_of(run: Run) -> list[dict[str, Any]]:
@@ -90,12 +83,3 @@ def read_points(path: str | Path) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         raise DataError(f"There is no {path}: `hf-active-distill compare` writes it.")
     return pyarrow.parquet.read_table(path).to_pylist()
-
-
-def of_arm(points: Sequence[Mapping[str, Any]], arm: str) -> dict[int, list[Mapping[str, Any]]]:
-    """The points of an arm by seed, each in the order of rounds."""
-    found: dict[int, list[Mapping[str, Any]]] = {}
-    for point in points:
-        if point["arm"] == arm:
-            found.setdefault(int(point["seed"]), []).append(point)
-    return {seed: sorted(rows, key=lambda row: row["round"]) for seed, rows in sorted(found.items())}

@@ -76,7 +76,13 @@ class ArmSummary:
     prices: list[Price | None] = field(default_factory=list)
 
 
-COSTS = ("teacher_tokens", "teacher_calls", "samples", "student_hours")
+#: What a point costs: column of the points, and its name in pictures.
+COSTS = {
+    "teacher_tokens": "teacher tokens",
+    "teacher_calls": "teacher calls",
+    "samples": "rows asked about",
+    "student_hours": "hours of the student",
+}
 
 
 def curves_of(points: Sequence[Point], arm: str, metric: str, cost: str = "teacher_tokens") -> dict[int, Curve]:

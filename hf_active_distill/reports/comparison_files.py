@@ -13,16 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigurationError
-from .comparison import ArmSummary, Point, Question, arms_of, curves_of, markdown, summarise, tables
-from .statistics import curve_at, mean_curve, mean_interval
+from .comparison import COSTS, ArmSummary, Point, Question, arms_of, curves_of, markdown, summarise, tables
+from .statistics import Curve, curve_at, mean_curve, mean_interval
 
 
-AXES = {
-    "teacher_tokens": "teacher tokens",
-    "teacher_calls": "teacher calls",
-    "samples": "rows asked about",
-    "student_hours": "hours of the student",
-}
+_STYLES = ("-", "--", ":", "-.")  # one an annotation
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
@@ -56,7 +51,7 @@ def plot_comparison(
         points (`Sequence[Mapping]`): Points of finished runs.
         question ([`~reports.comparison.Question`]): Metric, budgets, arms and their order.
         path (`str`, `Path` or file): Where to; a file takes SVG.
-        cost (`str`, *optional*, defaults to `"teacher_tokens"`): One of [`AXES`].
+        cost (`str`, *optional*, defaults to `"teacher_tokens"`): One of [`~reports.comparison.COSTS`].
 
     Raises:
         [`~errors.ConfigurationError`]: When matplotlib is not installed.
@@ -68,23 +63,17 @@ def plot_comparison(
         raise ConfigurationError("Drawing needs matplotlib: `pip install 'hf-active-distill[compare]'`.") from error
     figure = Figure(figsize=(8.5, 4.8), layout="constrained")
     axes = figure.subplots()
-    styles = ("-", "--", ":", "-.")
     arms = arms_of(points, question)
     kinds = list(dict.fromkeys(str(_annotation(points, arm)) for arm in arms))
-    colours = list(dict.fromkeys(_selection(points, arm) for arm in arms))
+    selections = list(dict.fromkeys(_selection(points, arm) for arm in arms))
+    limit = question.budgets[-1] if cost == "teacher_tokens" else math.inf
     for arm in arms:
+        colour = f"C{selections.index(_selection(points, arm)) % 10}"
+        style = _STYLES[kinds.index(str(_annotation(points, arm))) % len(_STYLES)]
         curves = list(curves_of(points, arm, question.metric, cost).values())
-        if not curves:
-            continue
-        knots, mean = mean_curve(curves, question.budgets[-1] if cost == "teacher_tokens" else math.inf)
-        intervals = [mean_interval(column) for column in np.stack([curve_at(c, knots) for c in curves]).T]
-        colour = f"C{colours.index(_selection(points, arm)) % 10}"
-        style = styles[kinds.index(str(_annotation(points, arm))) % len(styles)]
-        axes.plot(knots, mean, style, color=colour, label=f"{arm} ({len(curves)})", linewidth=1.6)
-        if len(curves) > 1:
-            low, high = [i.low for i in intervals], [i.high for i in intervals]
-            axes.fill_between(knots, low, high, color=colour, alpha=0.1, linewidth=0)
-    axes.set_xlabel(AXES[cost])
+        if curves:
+            _draw(axes, curves, limit, label=f"{arm} ({len(curves)})", color=colour, linestyle=style)
+    axes.set_xlabel(COSTS[cost])
     axes.set_ylabel(question.metric)
     axes.xaxis.set_major_formatter("{x:,.0f}" if cost != "student_hours" else "{x:.3g}")
     axes.set_xlim(left=0)
@@ -96,6 +85,16 @@ def plot_comparison(
             figure.savefig(path, format="svg", metadata={"Date": None})  # type: ignore[arg-type]
         else:
             figure.savefig(str(path), dpi=150)
+
+
+def _draw(axes: Any, curves: Sequence[Curve], limit: float, **look: Any) -> None:
+    """One arm: its mean and the band around it."""
+    knots, mean = mean_curve(curves, limit)
+    axes.plot(knots, mean, linewidth=1.6, **look)
+    if len(curves) > 1:
+        intervals = [mean_interval(column) for column in np.stack([curve_at(curve, knots) for curve in curves]).T]
+        low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
+        axes.fill_between(knots, low, high, color=look["color"], alpha=0.1, linewidth=0)
 
 
 def write_comparison(
@@ -131,7 +130,7 @@ def comparison_page(
 ) -> str:
     """One self-contained HTML page: pictures over every cost, tables, settings."""
     parts = []
-    for cost, name in AXES.items():
+    for cost, name in COSTS.items():
         if any(point.get(cost) for point in points):
             parts.append(f"<h2>{html.escape(question.metric)} against {name}</h2>{_svg(points, question, cost)}")
     for title, note, rows in tables(summaries, question):

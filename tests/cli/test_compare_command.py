@@ -92,7 +92,8 @@ def whole(tmp_path_factory):
     """A comparison that nobody disturbed: its folder, the teacher's requests, what was printed."""
     folder = tmp_path_factory.mktemp("whole")
     with CountingTeacher() as teacher:
-        code, out, err = compare(write(folder, teacher.url))
+        address = teacher.url.replace("http://", "http://user:pass@")
+        code, out, err = compare(write(folder, address))
         assert code == 0, err
         asked = list(teacher.requests)
         again, repeated, _ = compare(write(folder, teacher.url))
@@ -147,6 +148,8 @@ def test_the_report(whole):
     page = (folder / "out" / "comparison.html").read_text()
     assert page.count("<svg") == 4 and "least_confidence+cot" in page and "samples_per_round" in page
     assert not re.findall(r"(?:src|href)=\"(?!#)", page.replace('xlink:href="#', "")), "nothing is loaded"
+    for file in folder.glob("out/**/*.*"):  # the password of the teacher's address is in none of them
+        assert b"user:pass@" not in file.read_bytes(), file
     assert (folder / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
     config = read_comparison(folder / "compare.yaml")
     summaries = summarise(read_points(folder / "out" / "points.parquet"), question_of(config))

@@ -56,6 +56,8 @@ def test_a_fingerprint_tells_settings_apart_and_not_places():
         ({"seeds": 0}, "different whole numbers"),
         ({"base": {"seed": 3}}, "decides itself"),
         ({"per_annotation": {"cot": {"output_dir": "x"}}}, "decides itself"),
+        ({"base": {"teacher_token": "hf_secret"}}, "HF_TOKEN in the environment"),
+        ({"teacher_kwargs": {"token": "hf_secret"}}, "HF_TOKEN in the environment"),
         ({"reference": "nobody"}, "There is no arm 'nobody'"),
         ({"targets": [0.5, "nobody"]}, "There is no arm 'nobody'"),
     ],
