@@ -15,7 +15,7 @@ from .errors import BudgetExhaustedError, ConfigurationError, DataError
 from .pool import Pool
 from .records import Explanation, PoolRow
 from .selection import select_rows as select_rows
-from .tasks import Task, get_task, row_from_example
+from .tasks import Task, get_task
 
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def score(
     from .selection.base import SelectionContext
 
     strategy = as_strategy(selection, **(selection_kwargs or {}))
-    rows = list(Pool(_rows(dataset)).rows.values())
+    task = get_task(task) if isinstance(task, str) else task
+    rows = list(Pool(_rows(dataset, task)).rows.values())
     student = _student(model, processing_class, task, max_new_tokens, batch_size, seed, chat_template_kwargs)
     candidates = student.candidates(rows, strategy.requests())
     if any(candidate.explanation is None for candidate in candidates):
@@ -130,6 +131,7 @@ def annotate(
     teacher: str | Teacher | Callable,
     *,
     annotation: str | AnnotationMethod = "clear",
+    annotation_kwargs: dict[str, Any] | None = None,
     task: str | Task = "reasoning",
     settings: AnnotationSettings | None = None,
     budget: Budget | None = None,
@@ -146,6 +148,7 @@ def annotate(
             student's `explanation` too, as [`score`] gives it.
         teacher (`str`, [`~teachers.Teacher`] or `Callable`): See [`~teachers.load_teacher`].
         annotation (`str` or [`~annotation.AnnotationMethod`], *optional*, defaults to `"clear"`): How to ask.
+        annotation_kwargs (`dict`, *optional*): Options of a method given by name.
         task (`str` or [`~tasks.Task`], *optional*, defaults to `"reasoning"`): How steps and answers look.
         settings ([`~annotation.AnnotationSettings`], *optional*): How the teacher shall answer.
         budget ([`~asking.Budget`], *optional*): Hard caps. Rows that it does not reach are left out.
@@ -167,12 +170,12 @@ def annotate(
 
     task = get_task(task) if isinstance(task, str) else task
     method = (
-        get_annotation(annotation, task, settings or AnnotationSettings())
+        get_annotation(annotation, task, settings or AnnotationSettings(), **(annotation_kwargs or {}))
         if isinstance(annotation, str)
         else annotation
     )
     examples = [dict(example) for example in dataset]
-    rows = _rows(examples)
+    rows = _rows(examples, task)
     items = [
         AnnotationItem(row, _explanation(row, example, task)) for row, example in zip(rows, examples, strict=True)
     ]
@@ -198,8 +201,8 @@ def annotate(
     return annotations_to_dataset(annotations)
 
 
-def _rows(dataset: Iterable[Mapping[str, Any]]) -> list[PoolRow]:
-    rows = [row_from_example(example) for example in dataset]
+def _rows(dataset: Iterable[Mapping[str, Any]], task: Task) -> list[PoolRow]:
+    rows = [task.read_row(example) for example in dataset]
     if not rows:
         raise DataError("The data set is empty: pass at least one row.")
     return rows

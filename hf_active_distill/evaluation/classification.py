@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..records import Annotation
+from ..records import Annotation, Prompt
 from ..tasks.classification import ClassificationTask
 from .calibration import expected_calibration_error
 from .libraries import library
@@ -144,7 +144,12 @@ class Disagreement:
 
 
 def confident_disagreements(
-    task: ClassificationTask, annotations: Sequence[Annotation], probabilities: np.ndarray, *, count: int = 10
+    task: ClassificationTask,
+    annotations: Sequence[Annotation],
+    probabilities: np.ndarray,
+    *,
+    texts: Sequence[str] | None = None,
+    count: int = 10,
 ) -> list[Disagreement]:
     """
     The rows on which teacher and student disagree although both are sure: mistakes of either, or of the label set.
@@ -153,6 +158,7 @@ def confident_disagreements(
         task ([`~tasks.ClassificationTask`]): The label set.
         annotations (`Sequence[Annotation]`): Of the teacher; those without a label are left out.
         probabilities (`np.ndarray` of shape `(N, K)`): Of the student, a row an annotation.
+        texts (`Sequence[str]`, *optional*): What to show of each; by default the prompts of the annotations.
         count (`int`, *optional*, defaults to `10`): Most rows to give.
 
     Returns:
@@ -163,10 +169,15 @@ def confident_disagreements(
             f"{len(annotations)} annotations need as many rows of probabilities, not {len(probabilities)}."
         )
     found = []
-    for annotation, row in zip(annotations, np.asarray(probabilities, dtype=np.float64), strict=True):
+    shown = [_plain(annotation.prompt) for annotation in annotations] if texts is None else texts
+    rows = np.asarray(probabilities, dtype=np.float64)
+    for annotation, row, text in zip(annotations, rows, shown, strict=True):
         student = task.labels[int(row.argmax())]
         if annotation.label is not None and annotation.label != student:
             sure = 1.0 if annotation.confidence is None else annotation.confidence
-            text = annotation.prompt if isinstance(annotation.prompt, str) else annotation.prompt[-1]["content"]
             found.append(Disagreement(annotation.row_id, text, annotation.label, sure, student, float(row.max())))
     return sorted(found, key=lambda one: -one.teacher_confidence * one.student_confidence)[:count]
+
+
+def _plain(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]

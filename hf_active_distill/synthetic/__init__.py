@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .arithmetic import ArithmeticWorld
 from .base import LabelWorld, Solution, World, available_worlds, get_world, register_world
+from .classifier import build_classifier
 from .messages import MessageWorld
 from .worked import WorkedWorld
 
@@ -16,8 +17,8 @@ __all__ = [
     "WorkedWorld",
     "World",
     "available_worlds",
+    "build_classifier",
     "get_world",
-    "quickstart_classifier_path",
     "quickstart_student_path",
     "register_world",
 ]
@@ -29,11 +30,3 @@ def quickstart_student_path() -> Path:
     other model folder; `recipes/pretrain_quickstart_student.py` makes it.
     """
     return Path(__file__).parent / "assets" / "quickstart_student"
-
-
-def quickstart_classifier_path() -> Path:
-    """
-    Folder of the shipped encoder: a very small BERT that has read unlabelled messages of the world `support_messages`,
-    without a classification head. It loads like any other; `recipes/pretrain_quickstart_classifier.py` makes it.
-    """
-    return Path(__file__).parent / "assets" / "quickstart_classifier"

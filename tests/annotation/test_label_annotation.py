@@ -12,6 +12,7 @@ from hf_active_distill.annotation.label_prompts import label_prompt, read_label_
 from hf_active_distill.annotation.run import annotate_rows
 from hf_active_distill.asking import Budget, Dispatcher, Journal, JournalReader
 from hf_active_distill.errors import ConfigurationError, DataError, TeacherAuthError, TeacherRequestError
+from hf_active_distill.functional import annotate as annotate_dataset
 from hf_active_distill.records import PoolRow
 from hf_active_distill.serving import EmbeddedServer
 from hf_active_distill.serving.scripted_labels import LabelTeacher
@@ -294,3 +295,15 @@ def test_the_plan_brackets_what_a_server_needs(url):
     records, _ = annotate_all(url, method)
     for (few, many), record in zip(plans, records, strict=True):
         assert len(few) <= record.usage.calls <= len(many)
+
+
+def test_a_data_set_of_texts_in_and_a_data_set_of_labels_out(url):
+    examples = [{"text": row.prompt, "label": index % 6} for index, row in enumerate(ROWS[:3])]
+    found = annotate_dataset(
+        examples, url, annotation="label", annotation_kwargs={"min_mass": 0}, task=TASK, progress=False
+    )
+    assert list(found["status"]) == ["ok"] * 3 and len(found) == 3
+    for row, record in zip(ROWS, found, strict=False):
+        exact = TEACHER.distribution(row.prompt)
+        assert record["label"] == max(exact, key=exact.get) and row.prompt in record["prompt"]
+        assert [one["label"] for one in record["distribution"]] == WORLD.labels

@@ -129,5 +129,6 @@ def test_disagreements_on_which_both_are_sure_stand_first():
     ]
     assert (found[0].text, found[0].teacher_confidence, found[0].student_confidence) == ("text r1", 0.9, 0.8)
     assert confident_disagreements(TASK, annotations, probabilities[:4], count=1) == found[:1]
+    assert confident_disagreements(TASK, annotations[:1], probabilities[:1], texts=["own"])[0].text == "own"
     with pytest.raises(DataError, match="as many rows"):
         confident_disagreements(TASK, annotations, probabilities)
