@@ -113,6 +113,7 @@ class Part:
 def served(model: str, respond: Responder) -> Iterator[str]:
     """URL of a loopback server in this process that answers with `respond` over TGI's protocol."""
     listener = bind("127.0.0.1", 0)
+    listener.listen()  # a request made before the loop runs waits instead of being refused
     app = build_app(ScriptedBackend(model, respond))
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", loop="asyncio", log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

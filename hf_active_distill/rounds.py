@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .records import Annotation, Record, Usage
 
 
 RUN_FILE = "run.json"
+NAME_KEY = "journal_run"
 # A resumed run that differs in one of these would not be the same run.
 BINDING_SETTINGS = (
     "annotation",
@@ -214,8 +216,8 @@ class RoundStore:
             [`~errors.CheckpointError`]: When another run's rounds stand there, or a resumed run has other settings.
         """
         path = self.folder / RUN_FILE
-        if path.is_file() and resuming:
-            stored = self.settings()
+        stored = self.settings() if path.is_file() else None
+        if stored is not None and resuming:
             changed = [key for key in BINDING_SETTINGS if stored.get(key) != json.loads(json.dumps(settings.get(key)))]
             if changed:
                 raise CheckpointError(
@@ -234,7 +236,20 @@ class RoundStore:
             for checkpoint in self.folder.parent.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
             shutil.rmtree(self.folder)
-        _write_durably(path, json.dumps(settings, indent=2, ensure_ascii=False))
+        kept = {**settings, NAME_KEY: self._name_for(stored)}
+        _write_durably(path, json.dumps(kept, indent=2, ensure_ascii=False))
+
+    def run_name(self) -> str:
+        """The run's name in a journal that it shares with others: two runs never have the same one."""
+        return str(self.settings()[NAME_KEY])
+
+    def _name_for(self, stored: dict[str, Any] | None) -> str:
+        """Of a new run, a new name. A run keeps its name when resumed or begun anew: what it spent stays spent."""
+        name = self.folder.parent.name
+        if stored is None:
+            return f"{name}-{uuid.uuid4().hex[:8]}"
+        # Runs of before had no name but their folder's.
+        return str(stored.get(NAME_KEY, name))
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

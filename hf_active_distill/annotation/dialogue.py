@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from ..errors import TeacherAuthError, TeacherError, TeacherGoneError, TeacherRequestError
 from ..records import Annotation, Messages, StepVerdict, Usage
 from ..tasks.base import Task
-from ..tasks.steps import split_thinking
 from ..teachers.base import GenerationParams, TeacherReply, TeacherRequest
+from ..thinking import split_thinking
 from .base import AnnotationItem, AnnotationSettings, Ask
 from .language import other_language
 

@@ -114,6 +114,11 @@ class LabelAnnotation(BaseAnnotation):
             demonstrations = Demonstrations(task, demonstrations, count=max(1, len(demonstrations)))
         self.demonstrations = demonstrations
 
+    @property
+    def relies_on_logprobs(self) -> bool:
+        """Whether log-probabilities are what is asked for, so that a server without them is found out first."""
+        return self.method in ("auto", "grammar", "top_tokens")
+
     async def revise(self, draft: Draft, dialogue: Dialogue) -> Annotation:
         asker = _Asker(dialogue.ask, draft.item.attempt)
         info = getattr(dialogue.ask, "info", None) or TeacherInfo("unknown")

@@ -32,6 +32,8 @@ def annotate_rows(
     Returns:
         `list[Annotation | None]`: In the order of the items; `None` where the budget did not reach.
     """
+    if items and getattr(method, "relies_on_logprobs", False):
+        dispatcher.examine_teacher()
 
     async def annotate(item: AnnotationItem) -> Annotation:
         ask = dispatcher.bind(row_id=item.row.row_id, round=item.round, kind=method.name)

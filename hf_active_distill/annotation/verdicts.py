@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..tasks.sentences import sentence_spans
-from ..tasks.steps import split_thinking
+from ..thinking import split_thinking
 from .language import other_language
 
 

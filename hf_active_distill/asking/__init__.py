@@ -1,7 +1,8 @@
 """The dispatcher, the budget, the forecast and the journal: useful without any trainer."""
 
+from .bound import BoundAsk
 from .budget import Budget, Prices
-from .dispatcher import BoundAsk, Dispatcher
+from .dispatcher import Dispatcher
 from .forecast import Forecast, Range, forecast
 from .journal import Journal
 from .reader import JournalReader

@@ -111,7 +111,8 @@ class Caller:
                 break
             except TeacherError as error:
                 delay = self._judge(call, error, ticket, tries)
-            except JournalError as error:
+            except Exception as error:
+                # The journal cannot be written, or a function or a teacher of the user's has a mistake in it.
                 self._on_fatal(error)
                 raise
             finally:

@@ -7,6 +7,7 @@ import contextvars
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +15,10 @@ from ..errors import BudgetExhaustedError, ConfigurationError
 from ..records import Usage
 from ..teachers.base import Teacher, TeacherInfo, TeacherReply, TeacherRequest
 from ..teachers.probe import describe
+from .bound import BoundAsk
 from .budget import Budget
 from .caller import Caller
+from .examination import SERVER_DOORS, logprobs_given
 from .gate import Gate
 from .health import TeacherHealth
 from .host import LoopHost
@@ -32,43 +35,7 @@ R = TypeVar("R")
 
 #: Lanes that begin in one turn of the event loop.
 STARTED_TOGETHER = 4
-
 _ROW: contextvars.ContextVar[Row | None] = contextvars.ContextVar("row", default=None)
-
-
-class BoundAsk:
-    """
-    The dispatcher bound to one row: what an annotation method is given as `ask`.
-
-    Attributes:
-        usage ([`~records.Usage`]): What the answers given so far cost, replayed ones included: an annotation records
-            the same figures whether its answers were paid for now or in an earlier run.
-        cost (`float` or `None`): Money for that, where prices are known.
-        info ([`~teachers.base.TeacherInfo`] or `None`): The teacher, known after the first answer.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, *, row_id: str, round: int, kind: str, row: Row):
-        self._dispatcher = dispatcher
-        self._row_id = row_id
-        self._round = round
-        self._kind = kind
-        self._row = row
-        self.usage = Usage()
-
-    async def __call__(self, request: TeacherRequest, *, turn: int = 0) -> TeacherReply:
-        reply = await self._dispatcher._ask(
-            request, self._row, row_id=self._row_id, round=self._round, kind=self._kind, turn=turn
-        )
-        self.usage = self.usage + reply.usage
-        return reply
-
-    @property
-    def cost(self) -> float | None:
-        return self._dispatcher.budget.price(self.usage)
-
-    @property
-    def info(self) -> TeacherInfo | None:
-        return self._dispatcher.info
 
 
 class Dispatcher:
@@ -198,6 +165,24 @@ class Dispatcher:
             await asyncio.shield(self._starting)
         assert self.info is not None
         return self.info
+
+    async def examine(self) -> TeacherInfo:
+        """
+        [`start`], and where the server's own pages leave open whether it gives log-probabilities, one question of one
+        token to find out: a server that ignores the wish is noticed before a run relies on it. The question is
+        recorded and counted like any other, and made once.
+        """
+        info = await self.start()
+        if info.supports_logprobs is None and info.door in SERVER_DOORS:
+            given = await logprobs_given(self.bind(row_id="", kind="probe"))
+            if given is not None:
+                self.info = info = replace(info, supports_logprobs=given)
+                logger.log(logging.INFO if given else logging.WARNING, "Teacher, examined: %s", describe(info))
+        return info
+
+    def examine_teacher(self) -> TeacherInfo:
+        """[`examine`] for synchronous code."""
+        return self._host.run(self.examine())
 
     def run_all(
         self,

@@ -1,5 +1,6 @@
 """What a task is: prompts, step splitting, answers. Text only."""
 
+from ..thinking import split_thinking
 from .base import StepSpan, Task, as_messages
 from .classification import ClassificationTask, drop_references
 from .labels import LabelSet
@@ -7,7 +8,6 @@ from .multiple_choice import MultipleChoiceTask
 from .reasoning import ReasoningTask
 from .registry import available_tasks, get_task, register_task
 from .rows import row_from_example
-from .steps import split_thinking
 from .yes_no import YesNoTask
 
 

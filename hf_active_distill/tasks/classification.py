@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from ..errors import ConfigurationError, DataError
 from ..records import Messages, PoolRow
+from ..thinking import split_thinking
 from .labels import LabelSet, normalised
 from .reasoning import ReasoningTask
 from .registry import register_task
 from .rows import REFERENCE_COLUMNS, row_from_example
-from .steps import split_thinking
 
 
 #: What a text without any label is written as, where several labels can hold.

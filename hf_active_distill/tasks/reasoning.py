@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from ..errors import ConfigurationError
 from ..records import Messages, PoolRow, Prompt
+from ..thinking import split_thinking
 from .answers import AnswerFormat, canonical_answer, find_answer, same_answer
 from .base import StepSpan, Task
 from .registry import register_task
 from .sentences import sentence_end
-from .steps import merge_tail, one_line, own_text_end, split_thinking, step_spans
+from .steps import merge_tail, one_line, own_text_end, step_spans
 
 
 STEP_SPLITS = ("auto", "line", "sentence")

@@ -20,25 +20,6 @@ _SAYS_ANSWER = re.compile(
 )
 _BOX_ALONE = re.compile(r"^[\s$\\\[\](*_]*\\(?:boxed|fbox)\s*\{.*\}[\s$\\\[\])*_.]*$")
 _HEADING_ALONE = re.compile(r"(?i)^[#*_\s]*(?:the\s+)?(?:final\s+)?answer[*_\s]*(?:is)?[*_\s]*:?[*_\s]*$")
-_THINK = re.compile(r"<(think|thinking|thought|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THINK_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-
-
-def split_thinking(text: str) -> tuple[str | None, str]:
-    """
-    What stands inside thinking tags, and the visible rest. A tag that is never closed swallows all behind it; a
-    closing tag without an opening one (the template wrote that one) ends the thinking.
-    """
-    end = _THINK_END.search(text)
-    start = re.search(r"<(?:think|thinking|thought|reasoning)>", text, re.IGNORECASE)
-    thoughts = []
-    if end is not None and (start is None or end.start() < start.start()):
-        thoughts.append(text[: end.start()])
-        text = text[end.end() :]
-    thoughts += [match[2] for match in _THINK.finditer(text)]
-    visible = _THINK.sub("", text)
-    thinking = "\n".join(part.strip() for part in thoughts if part.strip())
-    return (thinking or None) if thoughts else None, visible.strip() if thoughts else text
 
 
 def own_text_end(text: str) -> int:

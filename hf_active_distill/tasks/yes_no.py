@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..records import PoolRow
+from ..thinking import split_thinking
 from .reasoning import ReasoningTask
 from .registry import register_task
-from .steps import own_text_end, split_thinking
+from .steps import own_text_end
 
 
 _YES = re.compile(r"(?i)\s*(?:yes|yeah|true|correct)\b")

@@ -29,6 +29,9 @@ class GenerationParams:
         grammar (`dict` or `None`): `{"type": "json", "value": schema}` or `{"type": "regex", "value": pattern}`.
         top_logprobs (`int` or `None`): Wanted top tokens at every position.
         prefill_logprobs (`bool`): Wanted log-probabilities of the prompt's own tokens (`generate` only).
+        logprob_tokens (`tuple[str, ...]`):
+            Texts of one token whose log-probabilities are wanted at every position, where the server takes names
+            (`TeacherInfo.supports_named_logprobs`); they stand among the top tokens then.
         extra (`tuple`): Further server parameters as sorted (key, JSON value) pairs.
     """
 
@@ -40,6 +43,7 @@ class GenerationParams:
     grammar: dict[str, Any] | None = None
     top_logprobs: int | None = None
     prefill_logprobs: bool = False
+    logprob_tokens: tuple[str, ...] = ()
     extra: tuple[tuple[str, Any], ...] = ()
 
 
@@ -84,7 +88,11 @@ class TeacherRequest:
     @functools.cached_property
     def _content(self) -> str:
         body = {"kind": self.kind, "messages": self.message_list() or None, "prompt": self.prompt}
-        return json.dumps({**body, "params": vars(self.params)}, sort_keys=True, ensure_ascii=False)
+        params = vars(self.params)
+        if not self.params.logprob_tokens:
+            # As it was before there were any: answers recorded then are found.
+            params = {name: value for name, value in params.items() if name != "logprob_tokens"}
+        return json.dumps({**body, "params": params}, sort_keys=True, ensure_ascii=False)
 
     def key(self, model: str, revision: str | None) -> str:
         """Journal key: served model and revision, content, parameters, sample index, attempt."""
@@ -139,6 +147,8 @@ class TeacherInfo:
         max_stop_sequences (`int` or `None`): Stop strings the server takes; the door cuts at the others itself.
         max_top_tokens (`int` or `None`): Top tokens the server gives at a position.
         supports_logprobs (`bool` or `None`): Whether top tokens come with log-probabilities.
+        supports_named_logprobs (`bool` or `None`):
+            Whether tokens can be named whose log-probabilities are given, however improbable they are.
         supports_prefill_logprobs (`bool` or `None`): Whether the prompt's own log-probabilities can be had.
         supports_grammar (`bool` or `None`): Whether replies can be bound to a grammar.
         supports_seed (`bool` or `None`): Whether sampling can be repeated.
@@ -155,6 +165,7 @@ class TeacherInfo:
     max_stop_sequences: int | None = None
     max_top_tokens: int | None = None
     supports_logprobs: bool | None = None
+    supports_named_logprobs: bool | None = None
     supports_prefill_logprobs: bool | None = None
     supports_grammar: bool | None = None
     supports_seed: bool | None = None

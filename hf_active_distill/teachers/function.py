@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import ConfigurationError, TeacherError, TeacherGenerationError, TeacherProtocolError
 from ..records import Usage
+from ..thinking import split_thinking
 from .base import TeacherInfo, TeacherReply, TeacherRequest
-from .reasoning import split_reasoning
 from .replies import cut_at_stop
 
 
@@ -29,6 +29,10 @@ class FunctionTeacher:
             the function changes, or recorded answers of the old one are used again.
         revision (`str`, *optional*): Revision under which answers are recorded.
         max_concurrency (`int`, *optional*): Calls that the function takes at once.
+
+    What the function raises says what becomes of the call: a [`~errors.TeacherError`] is taken at its word, an
+    `OSError` (`TimeoutError`, `ConnectionError`) is tried again. Anything else is a mistake in the function, which
+    another try cannot mend: it ends the run at once, as it was raised.
     """
 
     def __init__(
@@ -67,10 +71,9 @@ class FunctionTeacher:
                     result = await result
         except TeacherError:
             raise
-        except Exception as error:
+        except OSError as error:  # TimeoutError and ConnectionError are of that kind
             raise TeacherGenerationError(
-                f"The function {self._name} raised {type(error).__name__}: {error}. Mend it, or raise one of the "
-                "teacher errors to say whether another try can help."
+                f"The function {self._name} raised {type(error).__name__}: {error}. Another try may succeed."
             ) from error
         return self._as_reply(result, request)
 
@@ -83,7 +86,7 @@ class FunctionTeacher:
             )
             failure.retryable = False
             raise failure
-        said, thought = split_reasoning(result)
+        thought, said = split_thinking(result)
         said, _ = cut_at_stop(said, request.params.stop)
         return TeacherReply(text=said, reasoning=thought, usage=Usage(calls=1, estimated=True))
 

@@ -105,7 +105,8 @@ async def label_distribution(
     """
     Asks a teacher how probable each label is.
 
-    - `"top_tokens"`: one request; the probabilities of the letters among the top tokens, and so the mass on them.
+    - `"top_tokens"`: one request; the probabilities of the letters among the top tokens, and so the mass on them. A
+      server that takes names of tokens (vLLM) shows all of them.
     - `"grammar"`: the reply is bound to the letters, so that each has its probability whatever else the teacher would
       rather say. Where there are more labels than the server gives top tokens, sets that share a label are asked and
       joined by the ratios to it. With `mass`, the request of `"top_tokens"` comes first, and is enough where it shows
@@ -198,7 +199,7 @@ class _Inquiry:
     async def by_top_tokens(self, *, bound: bool, mass: bool) -> tuple[list[float] | None, float | None, str]:
         """Log-probabilities (relative ones), raw mass and method; `None` where the server gives no top tokens."""
         free = None
-        if mass or not bound:
+        if mass or not bound or self.info.supports_named_logprobs:
             free = await self._row(self.candidates, bound=False)
             if free is None:
                 return None, None, "top_tokens"
@@ -245,6 +246,8 @@ class _Inquiry:
             temperature=0.0,
             grammar=grammar,
             top_logprobs=min(cap, len(asked)) if bound else cap,
+            # Named, every candidate is shown, however many there are: no second request.
+            logprob_tokens=() if bound or not self.info.supports_named_logprobs else tuple(asked),
         )
         if not reply.top_tokens:
             return None
@@ -305,11 +308,13 @@ def read_label(text: str, candidates: Sequence[str]) -> str | None:
 
 
 def _matching(row: Sequence[TopToken], candidate: str) -> list[float]:
-    return [
-        token.logprob
+    # The chosen token may be listed twice, as chosen and as named; " A" and "A" are two tokens.
+    found = {
+        (token.token_id, token.text): token.logprob
         for token in row
         if token.text.strip() == candidate and token.logprob is not None and token.logprob > _MASKED
-    ]
+    }
+    return list(found.values())
 
 
 def _hidden(row: Sequence[TopToken], count: int) -> float:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, TeacherError, TeacherGenerationError, TeacherRequestError
+from ..thinking import split_thinking
 from .base import GenerationParams, TeacherInfo, TeacherReply, TeacherRequest
 from .grammars import tgi_grammar
-from .reasoning import split_reasoning
 from .replies import cut_at_stop, repair
 
 
@@ -102,7 +102,7 @@ class LocalTeacher:
             raise TeacherRequestError(str(error)) from error
         except Exception as error:
             raise TeacherGenerationError(f"The local model failed ({type(error).__name__}: {error}).") from error
-        said, thought = split_reasoning(repair(served.text))
+        thought, said = split_thinking(repair(served.text))
         said, cut = cut_at_stop(said, request.params.stop)
         return TeacherReply(
             text=said,
@@ -117,7 +117,11 @@ class LocalTeacher:
         from ..serving.backend import ServingParams
 
         params: GenerationParams = request.params
-        fields = {name: getattr(params, name) for name in params.__dataclass_fields__ if name != "extra"}
+        fields = {
+            name: getattr(params, name)
+            for name in params.__dataclass_fields__
+            if name not in ("extra", "logprob_tokens")
+        }
         if params.grammar is not None:
             fields["grammar"] = tgi_grammar(params.grammar)
         if params.top_p is not None and params.top_p >= 1:

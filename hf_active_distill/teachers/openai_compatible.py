@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from ..errors import (
@@ -52,6 +53,7 @@ class OpenAITeacher(HTTPDoor):
         self.model = model
         self._refused: set[str] = set()
         self._counts = TokenCounts(self._tokenize)
+        self._token_ids: dict[str, int | None] = {}
 
     async def info(self) -> TeacherInfo:
         if self._info is None:
@@ -98,7 +100,9 @@ class OpenAITeacher(HTTPDoor):
             raise
         except ValueError as error:
             raise TeacherRequestError(str(error)) from None
-        params = request.params
+        params = await self._with_token_ids(request.params, info)
+        if params is not request.params:
+            request = replace(request, params=params)
         if request.kind == "chat":
             payload = await self._adapting(params, lambda: self.transport.chat(self.chat_body(request, info)))
             return self._note(params, self._read(read_chat, payload, params, chat_url(self.wire.address)))
@@ -107,6 +111,31 @@ class OpenAITeacher(HTTPDoor):
             params, lambda: self.wire.post_json(url, self.completion_body(request.prompt or "", params, info))
         )
         return self._note(params, self._read(read_completion, payload, params, url), decisive=False)
+
+    async def _with_token_ids(self, params: GenerationParams, info: TeacherInfo) -> GenerationParams:
+        """vLLM is told by their ids whose log-probabilities are wanted, with and without a space before them."""
+        if not params.logprob_tokens or not info.supports_named_logprobs:
+            return params
+        texts = [space + text for text in params.logprob_tokens for space in ("", " ")]
+        ids = await asyncio.gather(*(self._token_id(text, info) for text in texts))
+        known = [token_id for token_id in ids if token_id is not None]
+        if not known:
+            return params
+        return replace(params, extra=(*params.extra, ("logprob_token_ids", known)))
+
+    async def _token_id(self, text: str, info: TeacherInfo) -> int | None:
+        """The token that a text is; `None` where it is several, or the server cannot be asked."""
+        if text not in self._token_ids:
+            body = {"model": info.model, "prompt": text, "add_special_tokens": False}
+            try:
+                answer = await self.wire.post_json(self.url + "/tokenize", body)
+            except TeacherConnectionError:
+                return None  # it may be there the next time
+            except TeacherError:
+                answer = None
+            tokens = answer.get("tokens") if isinstance(answer, dict) else None
+            self._token_ids[text] = tokens[0] if isinstance(tokens, list) and len(tokens) == 1 else None
+        return self._token_ids[text]
 
     async def _adapting(self, params: GenerationParams, send: Any) -> Any:
         """Sends; a refusal that names a parameter is learned from and the rest is sent again, each one once."""

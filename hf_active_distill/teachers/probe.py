@@ -61,8 +61,8 @@ def read_openai_models(payload: Any, wanted: str | None = None) -> tuple[Teacher
 def _known(owner: str | None) -> dict[str, Any]:
     """What software that names itself in `/v1/models` is known to do."""
     if owner == "vllm":
-        names = ("supports_logprobs", "supports_prefill_logprobs", "supports_grammar", "supports_seed")
-        return dict.fromkeys(names, True) | {"max_top_tokens": 20}
+        able = "logprobs named_logprobs prefill_logprobs grammar seed".split()
+        return {f"supports_{what}": True for what in able} | {"max_top_tokens": 20}
     if owner in ("sglang", "llamacpp"):
         return {"supports_logprobs": True, "supports_grammar": True, "supports_seed": True}
     return {}
@@ -104,12 +104,12 @@ def describe(info: TeacherInfo) -> str:
         parts.append(", ".join(limits))
     if info.supports_logprobs is False:
         parts.append("no logprobs: label confidence will be estimated from samples")
-    elif info.max_top_tokens:
-        parts.append(f"{info.max_top_tokens} top tokens: larger label sets are scored label by label")
+    elif info.max_top_tokens and not info.supports_named_logprobs:
+        parts.append(f"{info.max_top_tokens} top tokens: larger label sets are asked in parts")
     if info.supports_grammar is False:
         parts.append("no grammar: one-call annotation may come back malformed and be asked again")
     if info.supports_prefill_logprobs is False:
-        parts.append("no prompt logprobs: labels of several tokens are estimated from samples")
+        parts.append("no prompt logprobs: labels of several tokens get letters, or are estimated from samples")
     if info.supports_seed is False:
         parts.append("no seed: sampled answers cannot be repeated")
     unknown = [

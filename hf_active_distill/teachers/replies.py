@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..records import Usage
+from ..thinking import split_thinking
 from .base import TeacherReply, TopToken
-from .reasoning import split_reasoning
 
 
 class UnreadableReply(ValueError):
@@ -30,7 +30,7 @@ def read_chat(payload: Any, *, max_new_tokens: int, stop: Sequence[str] = ()) ->
         raise UnreadableReply("its first choice has no message")
     text = _content(message.get("content"))
     given = message.get("reasoning_content") or message.get("reasoning")
-    said, thought = split_reasoning(text)
+    thought, said = split_thinking(text)
     reasoning = given.strip() if isinstance(given, str) and given.strip() else None
     reasoning = "\n".join(part for part in (reasoning, thought) if part) or None
     usage = read_usage(payload.get("usage"))
@@ -62,7 +62,7 @@ def read_generate(payload: Any, *, max_new_tokens: int, stop: Sequence[str] = ()
         completion_tokens=generated if isinstance(generated, int) else 0,
         estimated=not known,
     )
-    said, thought = split_reasoning(repair(payload["generated_text"]))
+    thought, said = split_thinking(repair(payload["generated_text"]))
     said, was_cut = cut_at_stop(said, stop)
     reason = _finish_reason(details.get("finish_reason"), usage, max_new_tokens)
     rows = details.get("top_tokens")
@@ -82,7 +82,7 @@ def read_completion(payload: Any, *, max_new_tokens: int, stop: Sequence[str] = 
     if not isinstance(choice.get("text"), str):
         raise UnreadableReply("its first choice has no text")
     usage = read_usage(payload.get("usage"))
-    said, thought = split_reasoning(repair(choice["text"]))
+    thought, said = split_thinking(repair(choice["text"]))
     said, was_cut = cut_at_stop(said, stop)
     logprobs = choice.get("logprobs")
     rows = logprobs.get("top_logprobs") if isinstance(logprobs, Mapping) else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..asking import Budget, Dispatcher, Prices
 from ..errors import ConfigurationError
+from ..rounds import RoundStore
 from ..teachers import Teacher, load_teacher
 from .config import ActiveDistillationConfig
 
@@ -57,9 +58,9 @@ async def _nothing(item: object) -> None:
 
 
 def journal_and_run(args: ActiveDistillationConfig) -> tuple[Path, str]:
-    """The journal's file, and the name under which the run's calls stand in it."""
+    """The journal's file, and the name under which the calls of a run that has begun stand in it."""
     if args.journal_path:
-        return Path(args.journal_path), args.output_path.name
+        return Path(args.journal_path), RoundStore(args.output_path).run_name()
     return args.output_path / "journal.sqlite", RUN
 
 

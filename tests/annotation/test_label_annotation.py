@@ -54,7 +54,9 @@ def test_over_real_sockets_the_record_holds_what_the_teacher_thinks(url, door, k
     settings = AnnotationSettings(GenerationParams(seed=11))
     method = get_annotation("label", TASK, settings, method=kind, samples=20)
     records, spent = annotate_all(f"{door}+{url}", method)
-    assert spent.calls == sum(record.usage.calls for record in records)
+    # No page of an unknown server says whether it gives log-probabilities: one call finds out.
+    examined = door == "openai" and kind == "auto"
+    assert spent.calls == examined + sum(record.usage.calls for record in records)
     for row, record in zip(ROWS, records, strict=True):
         exact = TEACHER.distribution(row.prompt)
         assert (record.status, record.kind, record.round, record.reason) == ("ok", "label", 2, None)

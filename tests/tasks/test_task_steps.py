@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_active_distill.tasks import get_task, split_thinking
+from hf_active_distill.tasks import get_task
 from hf_active_distill.tasks.sentences import sentence_spans
 
 
@@ -124,21 +124,6 @@ def test_prefix_of_steps():
     text = "  a\nb\nThe answer is 1"
     spans = task.split_steps(text)
     assert [task.step_prefix(text, spans, count) for count in range(3)] == ["", "  a", "  a\nb"]
-
-
-@pytest.mark.parametrize(
-    ("text", "thinking", "visible"),
-    [
-        ("plain ", None, "plain "),
-        ("<think>a</think>b", "a", "b"),
-        ("a</think>b", "a", "b"),
-        ("<think>a", "a", ""),
-        ("<think></think>b", None, "b"),
-        ("<thinking>a</thinking>b<think>c</think>d", "a\nc", "bd"),
-    ],
-)
-def test_thinking_is_told_from_what_is_said(text, thinking, visible):
-    assert split_thinking(text) == (thinking, visible)
 
 
 def test_sentence_spans_cover_all_words():

@@ -140,6 +140,31 @@ def test_words_of_several_tokens_and_words_that_begin_alike(model, tokenizer, la
     assert result.probabilities == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("mass", [True, False])
+def test_where_tokens_can_be_named_one_request_shows_every_label(model, tokenizer, mass):
+    """A server that gives the most probable token and the named ones, the chosen one twice, as vLLM does."""
+    labels = [str(i) for i in range(11)]
+    wanted, total = exact_letters(model, tokenizer, 11)
+
+    def named(ask):
+        async def asking(request):
+            assert request.params.grammar is None
+            params = dataclasses.replace(request.params, top_logprobs=400, logprob_tokens=())
+            reply = await ask(dataclasses.replace(request, params=params))
+            [row] = reply.top_tokens
+            shown = [token for token in row if token.text.strip() in request.params.logprob_tokens]
+            reply.top_tokens = [[row[0], shown[0], *shown]]
+            return reply
+
+        return asking
+
+    facts = {"max_top_tokens": 3, "supports_named_logprobs": True}
+    result = measure(LocalTeacher(model, tokenizer), TEXT, labels, wrap=named, facts=facts, mass=mass)
+    assert (result.method, result.usage.calls) == ("top_tokens", 1)
+    assert result.probabilities == pytest.approx(wanted, abs=1e-4)
+    assert result.mass == pytest.approx(total, rel=1e-3)
+
+
 def test_samples_come_close(model, tokenizer):
     wanted, mass = exact_letters(model, tokenizer, 4)
 

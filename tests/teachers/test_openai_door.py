@@ -1,6 +1,8 @@
 """What the OpenAI-compatible door sends, learns from refusals, and makes of the answers of different servers."""
 
 import asyncio
+import hashlib
+import json
 
 import pytest
 from fault_server import Answer, FaultServer, chatted, openai_routes
@@ -156,10 +158,64 @@ def test_the_cap_on_top_logprobs_is_learned(server):
 def test_facts_of_known_and_unknown_servers(server):
     info = info_of(OpenAITeacher(server.url))
     assert (info.model, info.door, info.server, info.max_total_tokens) == ("served/model", "openai", "vllm", 2048)
-    assert "20 top tokens" in describe(info)
+    assert info.supports_named_logprobs and info.max_top_tokens == 20
+    assert describe(info) == "served/model through vllm; 2048 tokens a call."
     with FaultServer(openai_routes(owned_by="someone")) as other:
         info = info_of(OpenAITeacher(other.url))
     assert info.supports_logprobs is None and "unknown until asked" in describe(info)
+
+
+def test_named_tokens_go_to_vllm_by_their_ids(server):
+    ids = {"A": [37], " A": [225, 37], "B": [38], " B": [310]}
+
+    def tokenize(seen):
+        assert seen.json["add_special_tokens"] is False and seen.json["model"] == "served/model"
+        return Answer({"tokens": ids[seen.json["prompt"]]})
+
+    server.routes["/tokenize"] = tokenize
+    params = GenerationParams(max_new_tokens=1, top_logprobs=20, logprob_tokens=("A", "B"))
+    request = TeacherRequest.chat([{"role": "user", "content": "A or B?"}], params)
+
+    async def twice(teacher):
+        await teacher.ask(request)
+        await teacher.ask(request)
+        await teacher.aclose()
+
+    asyncio.run(twice(OpenAITeacher(server.url)))
+    sent = server.last("/v1/chat/completions").json
+    assert (sent["logprob_token_ids"], sent["logprobs"], sent["top_logprobs"]) == ([37, 38, 310], True, 20)
+    assert server.count("/tokenize") == 4, "each text is asked about once"
+    with FaultServer(openai_routes(owned_by="someone")) as other:
+        asyncio.run(twice(OpenAITeacher(other.url)))
+        assert "logprob_token_ids" not in other.last("/v1/chat/completions").json and other.count("/tokenize") == 0
+
+
+def test_names_of_tokens_change_no_key_where_there_are_none():
+    request = TeacherRequest.chat([{"role": "user", "content": "Why?"}], GenerationParams(max_new_tokens=5))
+    # Computed before requests had such a field: what was recorded then is found.
+    expected = json.dumps(
+        {
+            "kind": "chat",
+            "messages": [{"content": "Why?", "role": "user"}],
+            "params": {
+                "extra": [],
+                "grammar": None,
+                "max_new_tokens": 5,
+                "prefill_logprobs": False,
+                "seed": None,
+                "stop": [],
+                "temperature": 0.0,
+                "top_logprobs": None,
+                "top_p": None,
+            },
+            "prompt": None,
+        }
+    )
+    assert request.content() == expected
+    parts = json.dumps(['m\u00e4"', None, expected, 0, 0], ensure_ascii=False)
+    assert request.key('m\u00e4"', None) == hashlib.sha256(parts.encode()).hexdigest()
+    named = TeacherRequest.chat([{"role": "user", "content": "Why?"}], GenerationParams(logprob_tokens=("A",)))
+    assert '"logprob_tokens": ["A"]' in named.content()
 
 
 def test_a_model_by_name(server):

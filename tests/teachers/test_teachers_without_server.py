@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_active_distill.asking import Journal
+from hf_active_distill.asking import Dispatcher, Journal
 from hf_active_distill.asking.rows import Call
 from hf_active_distill.errors import (
     ConfigurationError,
@@ -28,7 +28,6 @@ from hf_active_distill.teachers import (
     TeacherRequest,
     load_teacher,
 )
-from hf_active_distill.teachers.reasoning import split_reasoning
 from hf_active_distill.teachers.replies import cut_at_stop, repair
 
 
@@ -75,18 +74,46 @@ def test_a_plain_function_blocks_nobody():
 
 def test_what_a_function_raises_or_returns_becomes_a_named_error():
     def boom(messages):
-        raise KeyError("x")
+        raise ConnectionResetError("gone")
 
     def busy(messages):
         raise TeacherOverloadedError("wait", retry_after=3)
 
-    with pytest.raises(TeacherGenerationError, match="boom raised KeyError: 'x'"):
+    with pytest.raises(TeacherGenerationError, match="boom raised ConnectionResetError: gone.*Another try") as caught:
         ask(load_teacher(boom), chat("a"))
+    assert caught.value.retryable
     with pytest.raises(TeacherOverloadedError, match="wait"):
         ask(load_teacher(busy), chat("a"))
     with pytest.raises(TeacherProtocolError, match="returned int") as caught:
         ask(load_teacher(lambda messages: 3), chat("a"))
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_mistake_in_the_function_ends_the_run_at_once_as_it_was_raised(is_async, tmp_path):
+    asked = []
+
+    def wrong(messages):
+        asked.append(messages)
+        return messages[-1]["text"]  # no such key
+
+    async def async_wrong(messages):
+        return wrong(messages)
+
+    async def work(desk, text):
+        try:
+            await desk.ask(chat(text))
+        except KeyError:
+            return "hidden by the work"
+
+    teacher = load_teacher(async_wrong if is_async else wrong)
+    with Dispatcher(teacher, journal=tmp_path / "journal.sqlite", max_concurrency=1) as desk:
+        with pytest.raises(KeyError, match="text") as caught:
+            desk.run_all(range(20), lambda number: work(desk, str(number)), progress=False)
+        assert len(asked) == 1
+        assert caught.traceback[-1].name == "wrong", "the traceback leads into the function"
+        (row,) = desk.journal.rows()
+        assert (row.state, row.error) == ("failed", "KeyError: 'text'")
 
 
 def test_the_name_of_a_function_teacher():
@@ -186,32 +213,6 @@ def test_what_cannot_be_replayed_says_what_can(tmp_path):
     sqlite3.connect(tmp_path / "empty.db").executescript("CREATE TABLE x (y)")
     with pytest.raises(ConfigurationError, match="not a journal"):
         load_teacher(f"replay:{tmp_path}/empty.db")
-
-
-@pytest.mark.parametrize(
-    ("text", "said", "thought"),
-    [
-        ("plain", "plain", None),
-        ("<think>a</think>b", "b", "a"),
-        ("\n<think>\na\n</think>\n\nb", "b", "a"),
-        ("<think></think>b", "b", None),
-        ("<think>a</think><think>c</think> b", "b", "a\nc"),
-        ("a\n</think>\n\nb", "b", "a"),
-        ("<think>cut off", "", "cut off"),
-        ("<THINKING>a</THINKING>b", "b", "a"),
-        ("Use the <think>x</think> tag.", "Use the <think>x</think> tag.", None),
-        (" leading space stays", " leading space stays", None),
-    ],
-)
-def test_thoughts_are_told_from_words(text, said, thought):
-    assert split_reasoning(text) == (said, thought)
-
-
-@given(st.text(alphabet=st.characters(), max_size=30).filter(lambda text: "</think>" not in text.lower()), st.text())
-def test_a_block_of_thought_comes_back_whole(thought, said):
-    said = said.lstrip()
-    if split_reasoning(said)[1] is None and split_reasoning(said)[0] == said:
-        assert split_reasoning(f"<think>{thought}</think>{said}") == (said, thought.strip() or None)
 
 
 @given(st.text(), st.lists(st.text(min_size=1, max_size=3), max_size=6))
