@@ -15,6 +15,9 @@ from .rounds import RoundRecord
 
 logger = logging.getLogger(__name__)
 
+#: The teacher has answered, and would say the same again: such rows are not asked about twice.
+FINAL_REASONS = ("abstained", "low_confidence")
+
 
 def prompt_key(prompt: Prompt) -> str:
     """What makes two prompts the same row: text without outer or repeated blanks."""
@@ -104,6 +107,8 @@ class Pool:
         for annotation in record.annotations:
             if annotation.status == "ok":
                 self.annotated.add(annotation.row_id)
+            elif annotation.reason in FINAL_REASONS:
+                self.failures[annotation.row_id] = self.max_attempts
             else:
                 self.failures[annotation.row_id] += 1
 

@@ -150,6 +150,11 @@ class SelectionCallback(ActiveDistillationCallback):
         """Signals to compute for every candidate."""
         return self.trainer.strategy.requests()
 
+    @property
+    def needs_labelled(self) -> tuple[SignalRequest, ...]:
+        """Signals to compute for the rows that are annotated already."""
+        return self.trainer.strategy.needs_labelled
+
     def select(self, context: SelectionContext) -> SelectionResult:
         """Chooses rows. With several processes this runs on the main one."""
         return self.trainer.strategy.select(context)
@@ -224,7 +229,9 @@ class StoppingCallback(ActiveDistillationCallback):
         if args.transfer_threshold is not None and accept_rate is not None and accept_rate >= args.transfer_threshold:
             return "transfer"
         figures = [*event.history, event.figures]
-        accuracies = [row["eval_accuracy"] for row in figures if row.get("eval_accuracy") is not None]
+        name = f"eval_{(args.metric_for_best_model or 'accuracy').removeprefix('eval_')}"
+        sign = -1 if args.greater_is_better is False else 1
+        accuracies = [sign * row[name] for row in figures if row.get(name) is not None]
         patience = args.plateau_patience
         if patience is not None and len(accuracies) > patience:
             best_before = max(accuracies[:-patience])

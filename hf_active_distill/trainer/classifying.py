@@ -126,6 +126,13 @@ class LabellingKind(StudentKind):
         logits = self.read(runner, student, rows, round_index, "evaluating")
         targets = self.reference_targets(rows)
         metrics = label_metrics(self.task, logits, targets, prefix)
+        if not self.task.multi_label and round_index and len(set(logits.argmax(1))) == 1 < len(set(targets)):
+            logger.warning(
+                "The student answers every evaluation row with %r: it has learnt the labels' shares and nothing of "
+                "the texts. Train longer or at another `learning_rate`, or give rare labels a say with "
+                "`class_weights='balanced'`.",
+                self.task.labels[int(logits[0].argmax())],
+            )
         return metrics, (EvalPrediction(predictions=logits, label_ids=targets),)
 
     def reference_targets(self, rows: Sequence[PoolRow]) -> np.ndarray:
@@ -222,6 +229,9 @@ class ClassifyingKind(LabellingKind):
             target = self.target(annotation)
             rows.append(None if target is None else {**encoded, "labels": target})
         return rows
+
+    def shown(self, row: PoolRow) -> str:
+        return "\n".join(self.task.texts(row))
 
     def row_loss(self) -> RowLoss:
         return HeadLoss(self.task, self.args)

@@ -147,9 +147,9 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         > Parameters that control when to stop
 
         plateau_patience (`int`, *optional*):
-            Rounds without a better evaluation accuracy after which the run stops.
+            Rounds without a better evaluation accuracy (or `metric_for_best_model`) after which the run stops.
         plateau_threshold (`float`, *optional*, defaults to `0.0`):
-            Gain in accuracy that counts as better.
+            Gain that counts as better.
         transfer_threshold (`float`, *optional*):
             The run stops when the teacher accepts at least this share of the student's steps on the rows drawn at
             random. Needs `random_share` over 0 and an annotation that revises (`"clear"`, `"one_call"`).
@@ -419,7 +419,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         if self.metric_for_best_model in ("loss", "eval_loss"):
             raise ConfigurationError(
                 "`metric_for_best_model='loss'` is not measured here, evaluations compare answers: leave it out for "
-                "'accuracy', or name one of 'accuracy', 'answered', or a metric of your own `compute_metrics`."
+                "'accuracy', or name 'answered', 'macro_f1' (of labels), or a metric of your own `compute_metrics`."
             )
         if self.push_to_hub and self.hub_strategy != "end":
             strategy = HubStrategy(self.hub_strategy).value

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..annotation import AnnotationItem
 from ..annotation.run import annotate_rows
+from ..engine import fold_temperature
 from ..errors import ConfigurationError, DataError
-from ..evaluation import require_references
+from ..evaluation import fit_temperature, require_references
 from ..records import Annotation, PoolRow
+from .classifying import ClassifyingKind
 from .distributed import on_main_process
 from .setup import FormattingFunc, read_rows
 
@@ -47,9 +51,29 @@ class Evaluation:
         for name, part in parts.items():
             metrics |= self._measure(part, f"{prefix}_{name}" if name else prefix)
         if "" not in parts:  # what plateaus, best models and curves go by
-            of_parts = [metrics[f"{prefix}_{name}_accuracy"] for name in parts]
-            metrics[f"{prefix}_accuracy"] = sum(of_parts) / len(of_parts)
+            for measured in ("accuracy", "macro_f1"):
+                of_parts = [metrics[key] for name in parts if (key := f"{prefix}_{name}_{measured}") in metrics]
+                if of_parts:
+                    metrics[f"{prefix}_{measured}"] = sum(of_parts) / len(of_parts)
         return metrics
+
+    def calibrate(self, dataset: Iterable[Mapping[str, Any]]) -> float:
+        """Fits a temperature on labelled rows and folds it into the head."""
+        trainer, kind = self._trainer, self._trainer.kind
+        if not isinstance(kind, ClassifyingKind) or kind.task.multi_label:
+            raise ConfigurationError(
+                "`calibrate` is for students with a classification head and one label a row: other students have no "
+                "head that a temperature could be folded into."
+            )
+        rows = read_rows(dataset, "dataset", trainer.task, self._formatting_func)
+        require_references(rows)
+        with trainer.open_student() as student:
+            logits = kind.read(trainer.rounds.runner(), student, rows, trainer.state.global_step, "calibrating")
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = shifted / shifted.sum(1, keepdims=True)
+        temperature = fit_temperature(probabilities, kind.reference_targets(rows))
+        fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
+        return temperature
 
     def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
         trainer = self._trainer

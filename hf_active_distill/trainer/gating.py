@@ -245,6 +245,12 @@ class GatedTraining:
         )
         self.idle = False
 
+    def begin(self, state: Mapping[str, Any] | None) -> None:
+        """At the start of a run, or with the state that stands in a checkpoint."""
+        self.stream.reset()
+        if state is not None:
+            self.stream.load_state_dict(state)
+
     def step(self, discarded: list[Any]) -> tuple[list[Any], int]:
         """
         This process's micro-batches of the next optimiser step, and the number of its rows.

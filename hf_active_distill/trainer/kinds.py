@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
 from ..errors import ConfigurationError, DataError
 from ..evaluation import explanation_metrics
-from ..records import Annotation, Explanation, PoolRow
+from ..records import Annotation, Explanation, PoolRow, Prompt
 from ..selection.base import SignalRequest
 from ..students import Student
 from ..tasks import Task
@@ -111,6 +111,10 @@ class StudentKind(ABC):
         return annotation.answer
 
     # What it knows
+
+    def shown(self, row: PoolRow) -> Prompt:
+        """What the student sees of a row."""
+        return self.task.student_prompt(row)
 
     @abstractmethod
     def measure(

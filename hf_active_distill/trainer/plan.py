@@ -66,10 +66,14 @@ def make_plan(trainer: ActiveDistillationTrainer) -> Plan:
     scored = sum(row["candidates"] for row in rounds) if trainer.strategy.requests() else 0
     student_rows = scored + evaluated * (schedule.num_rounds + 1)
     hours = (student_rows * seconds_per_row + schedule.total_steps * seconds_per_step) / 3600
+    most = hours
+    if trainer.gating is not None:  # at least one batch of candidates is scored for a step
+        scored_hours = schedule.total_steps * schedule.batch_size * seconds_per_row / 3600
+        hours, most = hours + scored_hours, hours + trainer.args.gate_max_draws * scored_hours
     return Plan(
         rounds=rounds,
         teacher=teacher_forecast(trainer, items),
-        student_hours=Range(round(hours * 0.5, 4), round(hours * 2, 4)),
+        student_hours=Range(round(hours * 0.5, 4), round(most * 2, 4)),
         prompts=_prompts(trainer, items[0], trainer.method),
     )
 
@@ -125,7 +129,7 @@ def _probe_student(
 
 
 def _prompts(trainer: ActiveDistillationTrainer, item: AnnotationItem, method: AnnotationMethod) -> dict[str, str]:
-    student_prompt = trainer.task.student_prompt(item.row)
+    student_prompt = trainer.kind.shown(item.row)
     prompts = {"student": student_prompt if isinstance(student_prompt, str) else _turns(student_prompt)}
     requests: dict[str, TeacherRequest] = {}
     for request in method.plan(item)[1]:

@@ -42,6 +42,8 @@ class RoundRunner:
         dispatcher (`Dispatcher` or `None`): The main process's way to the teacher, `None` on the others.
         before_chunk (`Callable`): Called before every chunk of rows; what it raises ends the round on all processes.
         before_asking (`Callable`): Called on the main process with the rows that the teacher is about to be asked.
+        judge (`Callable`): Called with the answers; it may fail some of them.
+        labelled (`Callable`): Gives the annotated rows so far, each with its label or answer.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class RoundRunner:
         dispatcher: Dispatcher | None,
         before_chunk: Callable[[], None],
         before_asking: Callable[[Sequence[AnnotationItem]], None],
+        judge: Callable[[Sequence[Annotation]], None] = lambda annotations: None,
+        labelled: Callable[[], list[tuple[PoolRow, str | None]]] = list,
     ):
         self.args = args
         self.accelerator = accelerator
@@ -63,6 +67,8 @@ class RoundRunner:
         self.dispatcher = dispatcher
         self.before_chunk = before_chunk
         self.before_asking = before_asking
+        self.judge = judge
+        self.labelled = labelled
 
     def run(
         self, round_index: int, global_step: int, available: list[str], selector: SelectionCallback
@@ -85,6 +91,7 @@ class RoundRunner:
         outcomes, record.unfinished_usage = on_main_process(self.accelerator, lambda: self.ask(items))
         record.seconds["asking"] = time.monotonic() - started
         record.annotations = [outcome for outcome in outcomes if outcome is not None]
+        self.judge(record.annotations)
         record.unfinished_ids = [
             item.row.row_id for item, outcome in zip(items, outcomes, strict=True) if outcome is None
         ]
@@ -120,6 +127,8 @@ class RoundRunner:
         ids = available if wanted is None else draw_candidates(available, wanted, generator)
         rows = [self.pool.rows[row_id] for row_id in ids]
         candidates = self.score(student, rows, selector.requests(), round_index)
+        known = self.labelled() if selector.needs_labelled else []
+        labelled = self.score(student, [row for row, _ in known], selector.needs_labelled, round_index)
         context = SelectionContext(
             candidates=candidates,
             n=min(self.args.samples_per_round, len(candidates)),
@@ -127,6 +136,8 @@ class RoundRunner:
             round=round_index,
             answers_equal=student.task.answers_equal,
             labelled_ids=sorted(self.pool.annotated),
+            labelled=labelled,
+            labels={row.row_id: label for row, label in known if label is not None} if labelled else {},
         )
         result = on_main_process(self.accelerator, lambda: choose(selector, context))
         explanations = {c.row_id: c.explanation for c in candidates if c.explanation is not None}

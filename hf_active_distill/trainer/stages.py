@@ -11,11 +11,15 @@ import torch
 from ..annotation import AnnotationItem
 from ..asking import write_forecast
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError
+from ..records import Annotation, PoolRow
 from ..rounds import RoundRecord
+from .answer_gate import AnswerGate
 from .callbacks import AnnotationEvent, RoundEndEvent, SelectionCallback, SelectionEvent
+from .classifying import LabellingKind
 from .desk import journal_and_run
 from .distributed import raised_everywhere
 from .plan import teacher_forecast
+from .review import LabelReview
 from .runner import RoundRunner
 from .weights import FirstWeights
 
@@ -37,6 +41,17 @@ class RoundStages:
     def __init__(self, trainer: ActiveDistillationTrainer):
         self._trainer = trainer
         self.first_weights = FirstWeights(trainer.args.output_path / "first_weights.safetensors")
+        args, kind = trainer.args, trainer.kind
+        labels = kind if isinstance(kind, LabellingKind) else None
+        self.review = LabelReview(trainer, labels) if labels is not None else None
+        self.answer_gate: AnswerGate | None = None
+        if args.answer_gate or args.min_confidence is not None:
+            if labels is None:
+                raise ConfigurationError(
+                    "`min_confidence` and `answer_gate` are about labels: use `task='classification'`, or leave them "
+                    "out."
+                )
+            self.answer_gate = AnswerGate(labels, args, trainer.schedule.batch_size)
 
     def capture_first_weights(self, *, from_disk: bool) -> None:
         """`round_start="restart"`: keeps the weights that every round begins with."""
@@ -44,6 +59,16 @@ class RoundStages:
         if trainer.args.round_start == "restart":
             model = trainer.accelerator.unwrap_model(trainer.model)
             self.first_weights.capture(model, from_disk=from_disk, write=trainer.accelerator.is_main_process)
+
+    def reset(self) -> None:
+        """As before the first round."""
+        if self.answer_gate is not None:
+            self.answer_gate.reset()
+
+    def review_labels(self) -> None:
+        """After training, where students answer with labels: tables of where they and the teacher disagree."""
+        if self.review is not None and not self._trainer.session.termination.requested:
+            self.review.write_tables()
 
     def restore(self, before: int) -> None:
         """Takes over the rounds that an earlier process finished."""
@@ -78,7 +103,10 @@ class RoundStages:
         trainer = self._trainer
         record = trainer.book.records[round_index]
         place = {"step": trainer.state.global_step, "train_rows": len(trainer.training_rows)}
-        figures = {**record.figures(), **place, **trainer.book.totals(), **metrics}
+        seen = self.review.figures(record) if self.review is not None else {}
+        figures = {**record.figures(), **seen, **place, **trainer.book.totals(), **metrics}
+        if self.review is not None:
+            self.review.warn_of_collapse()
         event = RoundEndEvent(record, figures, trainer.book.history(round_index))
         self._fire("on_round_end", event)
         last = round_index == trainer.schedule.num_rounds - 1
@@ -102,6 +130,8 @@ class RoundStages:
             trainer.session.dispatcher,
             trainer.session.termination.check,
             self._foresee,
+            self._judge,
+            self._labelled,
         )
 
     def _select_and_ask(self, round_index: int, selector: SelectionCallback) -> RoundRecord:
@@ -114,6 +144,14 @@ class RoundStages:
             logger.warning("Round %d: no row is left in the pool; training goes on with those there are.", round_index)
             return RoundRecord(round=round_index, global_step=step)
         return self.runner().run(round_index, step, event.available_ids, selector)
+
+    def _judge(self, annotations: Sequence[Annotation]) -> None:
+        if self.answer_gate is not None:
+            self.answer_gate.judge(annotations)
+
+    def _labelled(self) -> list[tuple[PoolRow, str | None]]:
+        trainer = self._trainer
+        return [(row, trainer.kind.reference_of(annotation)) for row, annotation in trainer.training_rows.examples]
 
     def _foresee(self, items: Sequence[AnnotationItem]) -> None:
         """Keeps the forecast of the run, made on the rows of its first round, to compare it with what was spent."""
@@ -128,6 +166,8 @@ class RoundStages:
 
     def _adopt(self, record: RoundRecord) -> None:
         self._trainer.book.adopt(record)
+        if self.answer_gate is not None:
+            self.answer_gate.adopt(record.annotations)
         self._trainer.add_training_rows(self._trainer.data.examples(record.succeeded))
 
     def _require_finite_weights(self) -> None:

@@ -15,7 +15,6 @@ from transformers.trainer_utils import TrainOutput
 from ..annotation import AnnotationMethod
 from ..errors import DataError
 from ..hub.exports import export_annotations
-from ..records import Explanation, PoolRow
 from ..rounds import RoundStore
 from ..selection import SelectionStrategy
 from ..tables import annotations_to_dataset
@@ -77,7 +76,8 @@ class ActiveDistillationTrainer(Trainer):
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or `PeftModel`):
-            The student: an id or folder for `AutoModelForCausalLM.from_pretrained`, or a model.
+            The student: a causal language model, or one with a classification head; an id or folder for
+            `from_pretrained` (`args.student_type` says which, where its configuration does not), or a model.
         args ([`ActiveDistillationConfig`], *optional*):
             Configuration. If `None`, a default one is used.
         pool_dataset ([`~datasets.Dataset`] or sequence of dicts):
@@ -102,8 +102,9 @@ class ActiveDistillationTrainer(Trainer):
             A method object, instead of `args.annotation`.
         compute_loss_func (`Callable`, *optional*):
             As in [`~transformers.Trainer`].
-        compute_metrics (`Callable[[list[PoolRow], list[Explanation]], dict[str, float]]`, *optional*):
-            Further metrics of an evaluation, beside those of [`~evaluation.explanation_metrics`].
+        compute_metrics (`Callable`, *optional*):
+            Further metrics of an evaluation, by name: given the rows and the student's explanations; of a student that
+            answers with labels, given an [`~transformers.EvalPrediction`] of logits and targets.
         callbacks (`list[TrainerCallback]`, *optional*):
             Any callbacks; those derived from [`~trainer.ActiveDistillationCallback`] get a round's events, and a
             [`~trainer.SelectionCallback`] among them replaces the default one.
@@ -137,7 +138,7 @@ class ActiveDistillationTrainer(Trainer):
         selection: SelectionStrategy | Callable | None = None,
         annotation: AnnotationMethod | None = None,
         compute_loss_func: Callable | None = None,
-        compute_metrics: Callable[[list[PoolRow], list[Explanation]], dict[str, float]] | None = None,
+        compute_metrics: Callable[..., dict[str, float]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
@@ -321,15 +322,15 @@ class ActiveDistillationTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
-        The student explains and answers the evaluation rows; answers are compared by the task.
+        The student answers the evaluation rows; answers are compared by the task.
 
         Args:
             eval_dataset (*optional*): Other rows, or a `dict` of them. Defaults to the trainer's own.
             metric_key_prefix (`str`, *optional*, defaults to `"eval"`): Put before every metric's name.
 
         Returns:
-            `dict[str, float]`: See [`~evaluation.explanation_metrics`]. Of a `dict` of data sets there are the metrics
-            of each, and an accuracy that is their mean.
+            `dict[str, float]`: See [`~evaluation.explanation_metrics`] and [`~evaluation.label_metrics`]. Of a `dict`
+            of data sets there are the metrics of each, and an accuracy that is their mean.
         """
         if eval_dataset is None:
             parts: dict[str, Any] = self.data.eval_parts
@@ -340,6 +341,20 @@ class ActiveDistillationTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.selector.evaluated(self.control, metrics)
         return metrics
+
+    def calibrate(self, dataset: Dataset | Sequence[Mapping[str, Any]]) -> float:
+        """
+        Makes a classifying student's probabilities mean what they say: fits a temperature on labelled rows, and
+        divides the weights of the head's last layer by it, so that the saved model is calibrated in every pipeline.
+        Labels stay as they are. Call it after training: what is trained later starts from the smaller weights.
+
+        Args:
+            dataset ([`~datasets.Dataset`] or sequence of dicts): Labelled rows that were not trained on; some dozens.
+
+        Returns:
+            `float`: The temperature; above 1 where the student was too sure.
+        """
+        return self.evaluation.calibrate(dataset)
 
     # ------------------------------------------------------------------ the run
 
@@ -368,16 +383,16 @@ class ActiveDistillationTrainer(Trainer):
         self.book.claim(self.session.settings(), resuming=resuming, overwrite=self.args.overwrite_rounds)
         self.stop_reason = None
         self.training_rows.clear()
+        self.rounds.reset()
         self.add_training_rows(self.data.seeds)
         if self.gating is not None:
-            self.gating.stream.reset()
-            if checkpoint is not None:
-                self.gating.stream.load_state_dict(read_state(checkpoint)["gate"])
+            self.gating.begin(read_state(checkpoint)["gate"] if checkpoint is not None else None)
         with self.session.begun(checkpoint):
             self.evaluation.ask_teacher()
             self.rounds.capture_first_weights(from_disk=checkpoint is not None)
             output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
             self.rounds.restore(before=self.schedule.position(self.state.global_step)[0])
+            self.rounds.review_labels()
         self.stop_reason = self.session.end_reason()
         return output
 

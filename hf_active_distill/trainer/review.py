@@ -1,0 +1,146 @@
+"""What labels look like in a run: shares, audits, classes that go missing, and where teacher and student disagree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
+from ..losses import starved_classes
+from ..rounds import RoundRecord
+from .answer_gate import REASON
+from .classifying import LabellingKind
+from .distributed import on_main_process
+
+
+if TYPE_CHECKING:
+    from .trainer import ActiveDistillationTrainer
+
+logger = logging.getLogger(__name__)
+
+DISAGREEMENTS = "disagreements.jsonl"
+CONFUSION = "confusion.json"
+#: What fewer answers show may be chance.
+_ENOUGH = 20
+
+
+class LabelReview:
+    """
+    Args:
+        trainer ([`ActiveDistillationTrainer`]): Whose labels are looked at.
+        kind ([`LabellingKind`]): Its students.
+    """
+
+    def __init__(self, trainer: ActiveDistillationTrainer, kind: LabellingKind):
+        self._trainer = trainer
+        self._kind = kind
+        self._told: set[str] = set()
+
+    def figures(self, record: RoundRecord) -> dict[str, Any]:
+        """A round's labels in numbers, and what its rows drawn at random say of the teacher."""
+        sure = [one.confidence for one in record.annotations if one.confidence is not None]
+        counts = self._counts(one for one in record.succeeded)
+        drawn = set(record.random_ids)
+        rows = self._trainer.data.pool.rows
+        audit = audit_teacher(
+            self._kind.task,
+            [one for one in record.annotations if one.row_id in drawn],
+            {row_id: rows[row_id].reference for row_id in drawn if row_id in rows},
+        )
+        return {
+            "rejected": sum(one.reason == REASON for one in record.annotations),
+            "mean_confidence": float(np.mean(sure)) if sure else None,
+            **{f"labels/{name}": counts[name] for name in self._kind.task.labels},
+            **audit.figures(),
+        }
+
+    def warn_of_collapse(self) -> None:
+        """Names the classes that a gate all but shuts out, once each, with the cure."""
+        trainer = self._trainer
+        cure = "`{}={{'class_factor': 'own'}}` measures each class against itself, `'min_class_share'` is a quota"
+        if trainer.gating is not None:
+            starved = trainer.gating.stream.gate.starved()
+            self._tell("gate", starved, "The gate keeps hardly any row", cure.format("gate_kwargs"))
+        answers = [one for record in trainer.book.records.values() for one in record.annotations]
+        judged = [one for one in answers if one.status == "ok" or one.reason == REASON]
+        if not self._kind.task.multi_label and len(judged) >= _ENOUGH:
+            asked, kept = self._counts(judged), self._counts(one for one in judged if one.status == "ok")
+            starved = starved_classes(asked, kept, min_drawn=_ENOUGH // 2)
+            cure = f"{cure.format('answer_gate_kwargs')}; a fixed `min_confidence` is the same for all"
+            self._tell("answers", starved, "The teacher is hardly ever sure enough", cure)
+            learnt = self._counts(one for _, one in trainer.training_rows.examples)
+            if sum(learnt.values()) >= _ENOUGH and len(+learnt) == 1:
+                self._tell(
+                    "one",
+                    dict.fromkeys(+learnt, 1.0),
+                    f"All {sum(learnt.values())} training rows have one label",
+                    "look at the teacher's prompt and at the pool, or pass labelled rows of other classes as "
+                    "`train_dataset`",
+                )
+
+    def write_tables(self) -> None:
+        """
+        After training: how often teacher and student gave each pair of labels (`confusion.json`), and the rows on
+        which both are sure and disagree (`disagreements.jsonl`).
+        """
+        trainer, kind = self._trainer, self._kind
+        examples = [example for example in trainer.training_rows.examples if not example[1].seed_row]
+        if kind.task.multi_label or not examples:
+            return
+        with trainer.open_student() as student:
+            rows = [row for row, _ in examples]
+            logits = kind.read(trainer.rounds.runner(), student, rows, trainer.state.global_step, "reviewing")
+        on_main_process(trainer.accelerator, lambda: self._write(examples, logits))
+
+    def _write(self, examples: list[Any], logits: np.ndarray) -> None:
+        task, folder = self._kind.task, self._trainer.args.output_path
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = shifted / shifted.sum(1, keepdims=True)
+        annotations = [annotation for _, annotation in examples]
+        teacher = [self._kind.label_of(annotation) or "" for annotation in annotations]
+        student = [task.labels[index] for index in probabilities.argmax(1)]
+        table = ConfusionTable.of(task.labels, teacher, student)
+        (folder / CONFUSION).write_text(
+            json.dumps(
+                {
+                    "readers": list(table.readers),
+                    "labels": table.labels,
+                    "counts": table.counts.tolist(),
+                    "agreement": table.agreement,
+                    "kappa": table.kappa,
+                },
+                indent=2,
+                ensure_ascii=False,
+            ),
+            encoding="utf-8",
+        )
+        found = confident_disagreements(task, annotations, probabilities, count=100)
+        lines = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in found]
+        (folder / DISAGREEMENTS).write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass"
+        )
+
+    def _counts(self, annotations: Any) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for annotation in annotations:
+            if self._kind.task.multi_label:
+                counts.update(annotation.labels or [])
+            elif (label := self._kind.label_of(annotation)) is not None:
+                counts[label] += 1
+        return counts
+
+    def _tell(self, place: str, classes: dict[str, float], what: str, cure: str) -> None:
+        new = [name for name in classes if f"{place} {name}" not in self._told]
+        if new:
+            self._told |= {f"{place} {name}" for name in new}
+            logger.warning(
+                "%s: %s. A student that is shown no row of a class never answers with it. Cure: %s.",
+                what,
+                ", ".join(new),
+                cure,
+            )
