@@ -34,8 +34,11 @@ class Arrays:
     ):
         self.size = size
         self.ids = ids
-        self._signals = {name: self._checked(name, values, size) for name, values in signals.items()}
-        self._labelled = {name: self._checked(name, values, None) for name, values in (labelled or {}).items()}
+        self._signals = {name: _as_floats(values) for name, values in signals.items()}
+        self._labelled = {name: _as_floats(values) for name, values in (labelled or {}).items()}
+        for name, values in self._signals.items():
+            if len(values) != size:
+                raise SelectionError(f"The signal {name!r} has {len(values)} rows for {size} candidates.")
 
     @classmethod
     def of(
@@ -59,48 +62,66 @@ class Arrays:
         return found
 
     def signal(self, name: str) -> np.ndarray:
-        """A signal of the candidates, shape `(size, ...)`."""
+        """A signal of the candidates, shape `(size, ...)`, of finite numbers."""
+        values = self._given(name)
+        require_finite(values, f"its signal {name!r} has a NaN or an infinity", self.ids)
+        return values
+
+    def labelled(self, name: str) -> np.ndarray | None:
+        """A signal of the labelled rows, of finite numbers; `None` where nothing is labelled yet."""
+        values = self._labelled.get(name)
+        if values is None or len(values) == 0:
+            return None
+        require_finite(values, f"its signal {name!r} has a NaN or an infinity (labelled rows)")
+        return values
+
+    def probabilities(self, *, multi_label: bool = False, name: str = "probabilities") -> np.ndarray:
+        """A signal of probabilities over at least two classes; rows sum to 1 unless labels are independent."""
+        values = self._given(name)
+        axes = 3 if name.startswith("mc_") else 2
+        if values.ndim != axes or (values.shape[-1] < 2 and not multi_label):
+            raise SelectionError(
+                f"The signal {name!r} has the shape {values.shape}; wanted are {axes} axes, the last with at least "
+                "two classes."
+            )
+        if not _are_probabilities(values, multi_label):
+            refuse(~np.isfinite(values), f"its signal {name!r} has a NaN or an infinity", self.ids)
+            refuse((values < 0) | (values > HIGHEST), "a probability is outside of 0 to 1", self.ids)
+            sums = np.abs(values.sum(axis=-1) - 1.0) > TOLERANCE
+            refuse(sums, "its probabilities do not sum to 1 (`multi_label=True` takes independent labels)", self.ids)
+        return values
+
+    def _given(self, name: str) -> np.ndarray:
         if name not in self._signals:
             raise SelectionError(f"The strategy reads the signal {name!r}, which was not given: pass it.")
         return self._signals[name]
 
-    def labelled(self, name: str) -> np.ndarray | None:
-        """A signal of the labelled rows; `None` where nothing is labelled yet."""
-        values = self._labelled.get(name)
-        return None if values is None or len(values) == 0 else values
 
-    def probabilities(self, *, multi_label: bool = False, name: str = "probabilities") -> np.ndarray:
-        """A signal of probabilities over at least two classes; rows sum to 1 unless labels are independent."""
-        values = self.signal(name)
-        require_probabilities(values, self.ids, multi_label=multi_label, axes=3 if name.startswith("mc_") else 2)
+#: How far rounding, in half precision too, may take probabilities and their sums.
+TOLERANCE = 1e-3
+HIGHEST = 1 + TOLERANCE
+
+
+def _as_floats(values: np.ndarray) -> np.ndarray:
+    """float32 and float64 as they are, half precision as float32, whole numbers as float64."""
+    values = np.asarray(values)
+    if values.dtype in (np.float32, np.float64):
         return values
-
-    def _checked(self, name: str, values: np.ndarray, size: int | None) -> np.ndarray:
-        values = np.asarray(values)
-        if not np.issubdtype(values.dtype, np.floating) or values.dtype.itemsize < 4:
-            values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
-        if size is not None and len(values) != size:
-            raise SelectionError(f"The signal {name!r} has {len(values)} rows for {size} candidates.")
-        require_finite(values, f"its signal {name!r} has a NaN or an infinity", self.ids if size is not None else None)
-        return values
+    return values.astype(np.float32 if values.dtype == np.float16 else np.float64)
 
 
-def require_probabilities(
-    values: np.ndarray, ids: Sequence[str] | None = None, *, multi_label: bool = False, axes: int = 2
-) -> None:
-    """Raises a [`~errors.SelectionError`] that names the first row which is no distribution."""
-    if values.ndim != axes or (values.shape[-1] < 2 and not multi_label):
-        raise SelectionError(
-            f"Probabilities have the shape {values.shape}; wanted are {axes} axes, the last with at least two classes."
-        )
-    if values.size and (values.min() < 0 or values.max() > 1 + 1e-3):
-        refuse((values < 0) | (values > 1 + 1e-3), "a probability is outside of 0 to 1", ids)
-    if not multi_label:
-        classes = values.shape[-1]
-        # A product with ones is many times faster than a sum over a short axis.
-        sums = values.reshape(-1, classes) @ np.ones(classes, values.dtype)
-        wrong = (np.abs(sums - 1.0) > 1e-3).reshape(len(values), -1)
-        refuse(wrong, "its probabilities do not sum to 1 (`multi_label=True` takes independent labels)", ids)
+def _are_probabilities(values: np.ndarray, multi_label: bool) -> bool:
+    """Whether all is in order, in one pass that takes no memory."""
+    rows = values.reshape(-1, values.shape[-1])
+    ones = np.ones(rows.shape[1], rows.dtype)
+    for start in range(0, len(rows), 8192):
+        block = rows[start : start + 8192]
+        # Written so that a NaN fails. A product with ones is many times faster than a sum over a short axis.
+        if not block.min() >= 0:
+            return False
+        if not (block.max() <= HIGHEST if multi_label else np.abs(block @ ones - 1.0).max() <= TOLERANCE):
+            return False
+    return True
 
 
 def _stack(candidates: Sequence[Candidate], request: SignalRequest) -> np.ndarray:

@@ -157,11 +157,23 @@ def typicality(points: np.ndarray, assigned: np.ndarray, *, neighbours: int = 20
         k = min(neighbours, len(members) - 1)
         if k < 1:
             continue
-        # The first neighbour is the row itself, or one at the same place.
-        distances, _ = nearest(points[members], points[members], k + 1, index=index)
-        mean = distances[:, 1:].mean(axis=1)
+        mean = _mean_distances(points[members], k, index)
         scores[members] = 1.0 / np.maximum(mean, 1e-9)
     return scores
+
+
+def _mean_distances(points: np.ndarray, k: int, index: str) -> np.ndarray:
+    """Mean distance of each point to the `k` nearest others."""
+    if len(points) > 1024:
+        # The first neighbour is the row itself, or one at the same place.
+        return nearest(points, points, k + 1, index=index)[0][:, 1:].mean(axis=1)
+    # Many small clusters: a library's own checks would take longer than the distances.
+    points = points - points.mean(axis=0)
+    found = np.empty(len(points), dtype=points.dtype)
+    for part, block in distance_blocks(points, points):
+        block[np.arange(len(block)), np.arange(len(points))[part]] = np.inf
+        found[part] = np.sqrt(np.partition(block, k - 1, axis=1)[:, :k]).mean(axis=1)
+    return found
 
 
 def typical_rows(

@@ -115,12 +115,13 @@ def get_strategy(name: str, **options: Any) -> SelectionStrategy:
             f"Unknown selection strategy {name!r}. Choose one of {', '.join(available_strategies())}, or register "
             "your own with `register_strategy`."
         )
-    accepted = list(inspect.signature(_STRATEGIES[name]).parameters)
-    unknown = sorted(set(options) - set(accepted))
-    if unknown:
-        raise ConfigurationError(
-            f"Strategy {name!r} has no option {', '.join(unknown)}. It takes: {', '.join(accepted) or 'none'}."
-        )
+    if options:
+        accepted = list(inspect.signature(_STRATEGIES[name]).parameters)
+        unknown = sorted(set(options) - set(accepted))
+        if unknown:
+            raise ConfigurationError(
+                f"Strategy {name!r} has no option {', '.join(unknown)}. It takes: {', '.join(accepted) or 'none'}."
+            )
     return _STRATEGIES[name](**options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -26,8 +26,11 @@ class RandomSelection(PointwiseStrategy):
         return np.zeros(pool.size)
 
     def choose_rows(self, pool: Arrays, n: int, generator: np.random.Generator) -> Choice:
-        choice = super().choose_rows(pool, n, generator)
-        return replace(choice, reasons=dict.fromkeys(choice.indices.tolist(), "random"))
+        # What `best` comes to where all scores are equal.
+        noise = generator.random(pool.size)
+        rows = np.argpartition(noise, n - 1)[:n] if 0 < n < pool.size else np.arange(pool.size)
+        chosen = rows[np.argsort(noise[rows])][:n]
+        return Choice(chosen, np.zeros(pool.size), dict.fromkeys(chosen.tolist(), "random"))
 
 
 @register_strategy("random_share")

@@ -136,6 +136,15 @@ def test_typicality_is_the_inverse_mean_distance_within_the_cluster(clusters, k,
     np.testing.assert_allclose(coverage.typicality(points, assigned, neighbours=k), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("index", ["exact", "faiss"])
+def test_typicality_of_a_large_cluster_is_that_of_a_small_one(index):
+    points = drawn(1500, 4, 0).astype("f4")
+    found = coverage.typicality(points, np.zeros(1500, dtype=int), neighbours=3, index=index)
+    for i in (0, 700):
+        gaps = sorted(far(points[i], x) for x in points)[1:4]
+        assert found[i] == pytest.approx(3 / sum(gaps), rel=1e-4)
+
+
 def slow_typical_rows(scores, assigned, n, labelled_clusters, smallest):
     chosen = []
     sizes = {c: list(assigned).count(c) + list(labelled_clusters).count(c) for c in set(assigned)}
