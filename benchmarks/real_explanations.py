@@ -44,9 +44,9 @@ from hf_active_distill.annotation import (
 from hf_active_distill.annotation.prompts import read_prompt
 from hf_active_distill.annotation.run import annotate_rows
 from hf_active_distill.asking import Dispatcher
+from hf_active_distill.exchange import ServingParams
 from hf_active_distill.records import Annotation, Explanation, Messages, PoolRow
 from hf_active_distill.serving.app import build_app
-from hf_active_distill.serving.backend import ServingParams
 from hf_active_distill.serving.scripted import Responder, ScriptedBackend
 from hf_active_distill.serving.server import bind, url_of
 from hf_active_distill.tasks import ReasoningTask, row_from_example

@@ -116,7 +116,7 @@ def _load_backend(args: argparse.Namespace) -> Backend:
         from ..serving.scripted import scripted_backend
 
         return scripted_backend(args.scripted, error_rate=args.error_rate, seed=args.seed)
-    from ..serving.transformers_backend import TransformersBackend
+    from ..engine.continuous import TransformersBackend
 
     print(f"loading {args.model}", file=sys.stderr, flush=True)
     return TransformersBackend.load(

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ..exchange import ServedReply, ServingParams, TokenListener
 from . import bodies
-from .backend import Backend, ServedReply, ServingParams, TokenListener
+from .backend import Backend
 from .calls import ChatCall, CompletionCall, GenerateCall, read_chat, read_completion, read_generate
 from .fields import parse_json, shape_error
 from .http_errors import ApiError, PlainError, as_api_error, invalid

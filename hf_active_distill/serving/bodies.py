@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from .. import __version__
+from ..exchange import ServedModel, ServedReply, ServedToken
 from ..teachers.base import TopToken
-from .backend import ServedModel, ServedReply, ServedToken
 from .validation import ServerOptions
 
 

@@ -6,7 +6,7 @@ wrong with the body before that is plain text, as the router's web framework wri
 from __future__ import annotations
 
 from ..errors import TeacherError, TeacherRequestError
-from .backend import TemplateError
+from ..exchange import TemplateError
 
 
 class ApiError(Exception):

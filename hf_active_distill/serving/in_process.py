@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..exchange import ServingParams
 from ..records import Usage
 from ..teachers.base import TeacherInfo, TeacherReply, TeacherRequest
-from .backend import ServingParams
 from .scripted import ScriptedBackend, scripted_backend
 
 

@@ -15,11 +15,11 @@ from ..annotation.prompts import ReadPrompt, read_prompt
 from ..annotation.solutions import read_wording
 from ..annotation.verdicts import read_verdict
 from ..errors import ConfigurationError, DataError, TeacherRequestError
+from ..exchange import ServedModel, ServedReply, ServedToken, ServingParams, TokenListener, TokenSpan
 from ..records import Messages, Usage
 from ..synthetic import LabelWorld, World, get_world
 from ..tasks import ReasoningTask
 from ..teachers.base import TopToken
-from .backend import ServedModel, ServedReply, ServedToken, ServingParams, TokenListener, TokenSpan
 from .scripted_labels import LabelTeacher, NextToken
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from ..annotation.label_prompts import YES, read_label_prompt
 from ..errors import ConfigurationError, DataError
+from ..exchange import ServingParams
 from ..records import Messages
 from ..synthetic import LabelWorld
 from ..synthetic.messages import share_of
 from ..tasks.classification import ClassificationTask
 from ..teachers.base import TopToken
 from ..teachers.labels import LETTERS
-from .backend import ServingParams
 
 
 #: Probability that the next word is one of the letters; the rest is what a chat model would say instead.

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..exchange import ServedReply, ServedToken, ServingParams, TokenListener
 from ..teachers.base import TopToken
-from .backend import Backend, ServedReply, ServedToken, ServingParams, TokenListener
+from .backend import Backend
 from .calls import Parameters
 from .http_errors import as_api_error, overloaded
 from .metrics import Metrics

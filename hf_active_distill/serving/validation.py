@@ -6,8 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import TeacherRequestError
-from .backend import ServedModel, ServingParams
+from ..exchange import ServedModel, ServingParams
 from .calls import Parameters
 from .fields import parse_json
 from .http_errors import PlainError, invalid
@@ -140,23 +139,3 @@ def _serving_params(parameters: Parameters, grammar: dict[str, Any] | None, top:
         prefill_logprobs=parameters.decoder_input_details,
         truncate=parameters.truncate,
     )
-
-
-def fit_length(input_tokens: int, params: ServingParams, model: ServedModel) -> int:
-    """
-    New tokens that a backend may write after a prompt of `input_tokens` (already cut by `truncate`). Raises
-    `TeacherRequestError` in TGI's words where they do not fit.
-    """
-    total, limit = model.max_total_tokens, model.max_input_tokens
-    new_tokens = params.max_new_tokens
-    if params.fill_context:
-        new_tokens = 1024 if total is None else max(total - input_tokens, 0)
-    if total is not None and input_tokens + new_tokens > total:
-        raise TeacherRequestError(
-            f"`inputs` tokens + `max_new_tokens` must be <= {total}. "
-            f"Given: {input_tokens} `inputs` tokens and {new_tokens} `max_new_tokens`",
-            status=422,
-        )
-    if limit is not None and input_tokens > limit:
-        raise TeacherRequestError(f"`inputs` must have less than {limit} tokens. Given: {input_tokens}", status=422)
-    return new_tokens

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, TeacherError, TeacherGenerationError, TeacherRequestError
+from ..exchange import ServingParams
 from ..thinking import split_thinking
 from .base import GenerationParams, TeacherInfo, TeacherReply, TeacherRequest
 from .grammars import tgi_grammar
@@ -18,7 +19,7 @@ from .replies import cut_at_stop, repair
 
 
 if TYPE_CHECKING:
-    from ..serving.transformers_backend import TransformersBackend
+    from ..engine.continuous import TransformersBackend
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +115,6 @@ class LocalTeacher:
         )
 
     def _serving_params(self, request: TeacherRequest) -> Any:
-        from ..serving.backend import ServingParams
-
         params: GenerationParams = request.params
         fields = {
             name: getattr(params, name)
@@ -161,7 +160,7 @@ class LocalTeacher:
         return await asyncio.to_thread(self._open) if backend is None else backend
 
     def _open(self) -> TransformersBackend:
-        from ..serving.transformers_backend import TransformersBackend
+        from ..engine.continuous import TransformersBackend
 
         with self._lock:
             if self._backend is None:

@@ -9,8 +9,9 @@ import pytest
 from hf_active_distill.annotation import AnnotationItem, AnnotationSettings, get_annotation
 from hf_active_distill.annotation.prompts import read_prompt
 from hf_active_distill.errors import ConfigurationError, TeacherRequestError
+from hf_active_distill.exchange import ServingParams
 from hf_active_distill.records import Explanation
-from hf_active_distill.serving.backend import Backend, ServingParams
+from hf_active_distill.serving.backend import Backend
 from hf_active_distill.serving.scripted import scripted_backend
 from hf_active_distill.synthetic import get_world
 from hf_active_distill.tasks import get_task

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import uvicorn
 
 from hf_active_distill.errors import TeacherGenerationError
+from hf_active_distill.exchange import ServedModel, ServedReply, ServedToken, TemplateError, TokenSpan, fit_length
 from hf_active_distill.records import Usage
 from hf_active_distill.serving.app import build_app
-from hf_active_distill.serving.backend import ServedModel, ServedReply, ServedToken, TemplateError, TokenSpan
 from hf_active_distill.serving.server import bind, url_of
-from hf_active_distill.serving.validation import ServerOptions, fit_length
+from hf_active_distill.serving.validation import ServerOptions
 from hf_active_distill.teachers.base import TopToken
 
 

@@ -7,12 +7,9 @@ import json
 import huggingface_hub
 import pytest
 import torch
-from helpers_models import tiny_model, tiny_tokenizer
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import GenerationError, OverloadedError, ValidationError
 from serving_helpers import WordBackend, call, serve
-
-from hf_active_distill.serving.transformers_backend import TransformersBackend
 
 
 HAS_TGI_CLIENT = any(found.name == "text-generation" for found in importlib.metadata.distributions())
@@ -24,24 +21,6 @@ MESSAGES = [{"role": "user", "content": "How many birds?"}]
 def loopback_allowed(monkeypatch):
     """Offline mode is about the Hub, but its client refuses this machine's own servers as well."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer(chat=True)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model("llama")
-
-
-@pytest.fixture(scope="module")
-def url(model, tokenizer):
-    backend = TransformersBackend(model, tokenizer, model_id="tiny")
-    with serve(backend) as address:
-        yield address
-    backend.close()
 
 
 @pytest.fixture(scope="module")

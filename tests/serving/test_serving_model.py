@@ -12,31 +12,14 @@ from helpers_models import tiny_model, tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_active_distill.engine.continuous import TransformersBackend
+from hf_active_distill.engine.continuous.detokenizer import Detokenizer
+from hf_active_distill.engine.continuous.sampling import TokenChooser, top_tokens
 from hf_active_distill.errors import ConfigurationError, TeacherError, TeacherGenerationError, TeacherRequestError
-from hf_active_distill.serving.backend import ServingParams, TemplateError
-from hf_active_distill.serving.detokenizer import Detokenizer
-from hf_active_distill.serving.sampling import TokenChooser, top_tokens
-from hf_active_distill.serving.transformers_backend import TransformersBackend
+from hf_active_distill.exchange import ServingParams, TemplateError
 
 
 PROMPTS = [f"There are {i} birds" + " and more" * (i % 4) for i in range(8)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer(chat=True)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model("llama")
-
-
-@pytest.fixture(scope="module")
-def backend(model, tokenizer):
-    served = TransformersBackend(model, tokenizer, model_id="tiny")
-    yield served
-    served.close()
 
 
 def generate(backend, prompt="There are", **params):
@@ -341,7 +324,7 @@ def test_without_the_library_the_cure_is_named(model, tokenizer, monkeypatch):
 
 
 def test_a_dead_end_fails_its_row_alone(backend, monkeypatch):
-    from hf_active_distill.serving import grammar as module
+    from hf_active_distill.engine.continuous import grammar as module
 
     def dead_end(self, scores):
         raise TeacherGenerationError("the grammar has no way on: dead end")

@@ -5,31 +5,16 @@ import json
 import openai
 import pytest
 import torch
-from helpers_models import tiny_model, tiny_tokenizer
 from serving_helpers import WordBackend, serve
-
-from hf_active_distill.serving.transformers_backend import TransformersBackend
 
 
 MESSAGES = [{"role": "user", "content": "How many birds?"}]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer(chat=True)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model("llama")
-
-
-@pytest.fixture(scope="module")
-def client(model, tokenizer):
-    backend = TransformersBackend(model, tokenizer, model_id="tiny")
-    with serve(backend) as url, connect(url) as made:
+@pytest.fixture
+def client(url):
+    with connect(url) as made:
         yield made
-    backend.close()
 
 
 def connect(url, key="none"):

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from hf_active_distill.errors import ConfigurationError, DataError
-from hf_active_distill.serving.backend import Backend, ServingParams
+from hf_active_distill.exchange import ServingParams
+from hf_active_distill.serving.backend import Backend
 from hf_active_distill.serving.scripted import scripted_backend
 from hf_active_distill.serving.scripted_labels import LabelTeacher
 from hf_active_distill.synthetic import LabelWorld, MessageWorld, World, get_world

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from ..engine.modes import accepts, base_model
+from ..modes import accepts, base_model
 
 
 @dataclass

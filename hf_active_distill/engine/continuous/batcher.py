@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from ..engine.modes import attention, attention_implementation, text_config
-from ..errors import TeacherGenerationError
-from ..records import Usage
-from ..teachers.base import TopToken
-from .backend import ServedReply, ServedToken, ServingParams, TokenListener
+from ...errors import TeacherGenerationError
+from ...exchange import ServedReply, ServedToken, ServingParams, TokenListener, TopToken
+from ...records import Usage
+from ..modes import attention, attention_implementation, text_config
 from .detokenizer import Detokenizer
 from .growing_batch import GrowingBatch
 from .sampling import TokenChooser, token_text, top_tokens

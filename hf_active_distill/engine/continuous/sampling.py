@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
 
-from ..teachers.base import TopToken
-from .backend import ServingParams
+from ...exchange import ServingParams, TopToken
 from .grammar import GrammarState
 
 

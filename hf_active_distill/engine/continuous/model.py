@@ -7,22 +7,14 @@ from typing import Any
 
 import torch
 
-from ..engine.modes import position_limit
-from ..errors import ConfigurationError, TeacherRequestError
-from ..records import Messages
-from .backend import (
-    ServedModel,
-    ServedReply,
-    ServingParams,
-    TemplateError,
-    TokenListener,
-    TokenSpan,
-)
+from ...errors import ConfigurationError, TeacherRequestError
+from ...exchange import ServedModel, ServedReply, ServingParams, TemplateError, TokenListener, TokenSpan, fit_length
+from ...records import Messages
+from ..modes import position_limit
 from .batcher import Batcher, Row
 from .detokenizer import Detokenizer
 from .grammar import GrammarCompiler
 from .sampling import TokenChooser
-from .validation import fit_length
 
 
 _DEFAULT_CONTEXT = 4096

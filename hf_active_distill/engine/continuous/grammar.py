@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import TeacherGenerationError, TeacherRequestError
+from ...errors import TeacherGenerationError, TeacherRequestError
 
 
 _CACHED_GRAMMARS = 64
