@@ -9,6 +9,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The older transformers reports to every tracker that is installed.
+os.environ.setdefault("WANDB_MODE", "disabled")
 
 
 pytest_plugins = ["hub_server.fixtures"]

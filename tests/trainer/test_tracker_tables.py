@@ -49,8 +49,9 @@ def revised_rows(annotations: list[Annotation]) -> list[str]:
 def test_wandb_gets_tables(tmp_path):
     import wandb
 
+    wandb.teardown()  # another test's run, and the settings that it began with
     annotations = train(tmp_path, "wandb")
-    wandb.finish()
+    wandb.teardown()
     found = {"selected": [], "revised": []}
     for path in tmp_path.glob("wandb/offline-run-*/files/media/table/train/round/*.table.json"):
         table = json.loads(path.read_text())
