@@ -159,7 +159,7 @@ def _from_rows(rows: Dataset) -> list[Annotation]:
 
 def _from_folder(path: Path, revision: str | None) -> list[Annotation]:
     if (path / STUDENT).is_dir():
-        path = path / ANNOTATIONS / (revision or list(open_store(path).round_tags())[-1])
+        path = path / ANNOTATIONS / (revision or next(reversed(open_store(path).round_tags()), "no round"))
     elif path.is_dir() and (records := RoundStore(path).records()):
         return [annotation for record in records for annotation in record.annotations]
     files = (

@@ -18,7 +18,9 @@ from hf_active_distill.annotation import preference_rows, unpaired_preference_ro
 from hf_active_distill.cli.export import FORMATS as COMMAND_FORMATS
 from hf_active_distill.cli.main import main
 from hf_active_distill.errors import EXIT_CONFIGURATION, ConfigurationError, DataError
+from hf_active_distill.hub import open_store
 from hf_active_distill.hub.exports import FORMATS, read_annotations, write_export
+from hf_active_distill.hub.layout import ANNOTATIONS, STUDENT, Changes
 from hf_active_distill.records import StepVerdict
 from hf_active_distill.rounds import RoundRecord, RoundStore
 from hf_active_distill.tables import annotations_to_dataset
@@ -111,6 +113,21 @@ def test_every_source_gives_the_same(tmp_path):
         read_annotations(tmp_path)
     with pytest.raises(DataError, match="no column"):
         read_annotations(Dataset.from_list([{"prompt": "x"}]))
+
+
+def test_a_lineage_in_a_folder_is_read_at_its_last_round_or_a_tag(tmp_path):
+    store = open_store(tmp_path / "lineage", create=True)
+    for number, records in enumerate((RECORDS[:2], RECORDS[2:])):
+        shard = tmp_path / f"{number}.parquet"
+        annotations_to_dataset(records).to_parquet(str(shard))
+        for part, name in ((ANNOTATIONS, f"annotations/round-00{number}.parquet"), (STUDENT, f"{number}.parquet")):
+            head = store.head(part)
+            commit = store.commit(part, Changes({name: shard}), parent=head, message=f"round {number}")
+            store.tag(part, f"round-00{number}", commit)
+    assert read_annotations(tmp_path / "lineage") == RECORDS
+    assert read_annotations(tmp_path / "lineage", revision="round-000") == RECORDS[:2]
+    with pytest.raises(DataError, match="round-007"):
+        read_annotations(tmp_path / "lineage", revision="round-007")
 
 
 def test_conversations_and_labels_come_back_from_a_table():
