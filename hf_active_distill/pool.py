@@ -25,6 +25,14 @@ def prompt_key(prompt: Prompt) -> str:
     return " ".join(text.split())
 
 
+def fingerprint_of(rows: Iterable[PoolRow]) -> str:
+    """A hash of rows, their order included."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row.row_id, row.prompt], sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]
+
+
 class Pool:
     """
     The rows that may still be asked about.
@@ -114,7 +122,4 @@ class Pool:
 
     def fingerprint(self) -> str:
         """A hash of the rows, to notice that a resumed run was given other data."""
-        digest = hashlib.sha256()
-        for row in self.rows.values():
-            digest.update(json.dumps([row.row_id, row.prompt], sort_keys=True, ensure_ascii=False).encode())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.rows.values())

@@ -208,6 +208,30 @@ class RoundStore:
         path = self.folder / RUN_FILE
         return _read_json(path) if path.is_file() else {}
 
+    def forget(self, row_id: str, settings: dict[str, Any]) -> int:
+        """Deletes a row from all rounds and changes the settings that it had a part in; the rounds that held it."""
+        held = 0
+        for index in range(len(self)):
+            record = self.read(index)
+            before = record.to_dict()
+            record.annotations = [a for a in record.annotations if a.row_id != row_id]
+            record.selected_ids = [known for known in record.selected_ids if known != row_id]
+            record.random_ids = [known for known in record.random_ids if known != row_id]
+            record.unfinished_ids = [known for known in record.unfinished_ids if known != row_id]
+            record.scores.pop(row_id, None)
+            record.reasons.pop(row_id, None)
+            if record.to_dict() != before:
+                metrics = self.read_metrics(index)
+                self.write(record)
+                if metrics is not None:
+                    _write_durably(self.path(index) / "metrics.json", json.dumps(metrics, indent=2))
+                held += 1
+        path = self.folder / RUN_FILE
+        if settings and path.is_file():
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            _write_durably(path, json.dumps({**stored, **settings}, indent=2, ensure_ascii=False))
+        return held
+
     def begin(self, settings: dict[str, Any], *, resuming: bool, overwrite: bool) -> None:
         """
         Claims the folder for a run with these settings.

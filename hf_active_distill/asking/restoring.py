@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import schema, storage
@@ -34,15 +35,39 @@ def import_calls(path: str | Path, rows: Iterable[JournalRow]) -> int:
     Raises:
         [`~errors.JournalError`]: When the journal cannot be written, or another process is writing it.
     """
-    path = Path(path)
+    with _opened(Path(path)) as db:
+        return _insert(db, rows)
+
+
+def erase_row(path: str | Path, row_id: str) -> int:
+    """
+    Takes out what was asked and answered about a row. What it cost stays: it is gone whether or not the row is.
+
+    Returns:
+        `int`: Calls that were erased.
+    """
+    with _opened(Path(path)) as db:
+        done = db.execute(
+            "UPDATE calls SET key = '', row_id = '', content = '', answer = NULL, error = 'deleted', state = 'failed' "
+            "WHERE row_id = ?",
+            (row_id,),
+        )
+        if done.rowcount:
+            db.execute("VACUUM")  # what was deleted is still in the file until it is written anew
+        return done.rowcount
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The journal, while nobody else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = storage.WriterLock(path.with_name(path.name + ".lock"))
     lock.acquire()
     try:
-        # One transaction: no log is needed beside the file, on whatever file system it lies.
+        # No log is needed beside the file, on whatever file system it lies.
         db = schema.open_for_writing(path, journal_mode="DELETE", check=True)
         try:
-            return _insert(db, rows)
+            yield db
         except sqlite3.Error as error:
             raise schema.explain(error, path) from error
         finally:

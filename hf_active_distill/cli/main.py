@@ -16,7 +16,20 @@ from .. import __version__
 from ..errors import EXIT_INTERRUPTED, ActiveDistillError
 
 
-COMMANDS = ("compare", "export", "journal", "plan", "report", "revisions", "serve")
+COMMANDS = (
+    "compare",
+    "diff",
+    "export",
+    "forget",
+    "journal",
+    "plan",
+    "push",
+    "report",
+    "restore",
+    "revisions",
+    "rounds",
+    "serve",
+)
 
 
 def load_command(name: str) -> ModuleType:

@@ -14,10 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from datasets import Features
+
 from ..asking import JournalReader
 from ..records import Annotation, PoolRow, Usage
 from ..rounds import RoundRecord
 from . import shards
+from .cards import draw_learning_curve, model_card
+from .dataset_cards import TableFacts, annotations_card, pool_card
+from .facts import RunFacts
 from .frozen import FrozenRound, LineageFolder, write_json
 from .layout import (
     ANNOTATIONS,
@@ -31,9 +36,9 @@ from .layout import (
     shard,
     tag_of,
 )
-from .readme import write_readmes
 
 
+CARD_FILE = "README.md"
 FIRST_WEIGHTS = "first_weights.safetensors"
 _LIBRARIES = ("hf-active-distill", "transformers", "trl", "peft", "accelerate", "datasets", "torch", "huggingface_hub")
 
@@ -55,7 +60,7 @@ class RoundContents:
         configuration (`dict`): Arguments that differ from their defaults, without secrets and paths.
         state (`dict`): Our own state of a checkpoint.
         history (`list[dict]`): Figures of the baseline and of all rounds up to this one.
-        base_model (`str`, *optional*): Name on the Hub of the model that the student began as.
+        facts ([`~hub.facts.RunFacts`]): What the cards say.
         first_weights (`Path`, *optional*): Weights that every round starts from.
         resumable (`bool`, *optional*, defaults to `True`): Whether the training can be gone on with.
     """
@@ -73,7 +78,7 @@ class RoundContents:
     configuration: dict[str, Any]
     state: dict[str, Any]
     history: list[dict[str, Any]]
-    base_model: str | None = None
+    facts: RunFacts
     first_weights: Path | None = None
     resumable: bool = True
 
@@ -107,7 +112,7 @@ def freeze(folder: LineageFolder, partial: Path, contents: RoundContents) -> Fro
     for part in (POOL, ANNOTATIONS):
         write_json(partial / part / ROUND_FILE, info)
     _write_student(partial / STUDENT, contents, {**info, "journal_id": journal_id})
-    write_readmes(partial, contents)
+    _write_cards(partial, contents)
     return folder.finish(partial, round_index=record.round, journal_id=journal_id, frozen_id=frozen_id)
 
 
@@ -169,7 +174,7 @@ def _write_student(folder: Path, contents: RoundContents, info: dict[str, Any]) 
         "global_step": contents.state["global_step"],
         "seed": contents.settings["seed"],
         "data_fingerprint": contents.settings["pool"],
-        "base_model": contents.base_model,
+        "base_model": contents.facts.base_model,
         "teachers": [{"model": model, "revision": revision} for model, revision in sorted(teachers, key=str)],
         "spent": _spent(contents.records),
         "figures": contents.history[-1] if contents.history else {},
@@ -180,6 +185,31 @@ def _write_student(folder: Path, contents: RoundContents, info: dict[str, Any]) 
         "versions": _versions(),
     }
     write_json(folder / ROUND_FILE, body)
+
+
+def _write_cards(partial: Path, contents: RoundContents) -> None:
+    facts, rows = contents.facts, shards.is_conversational(contents.rows)
+    facts.picture = draw_learning_curve(facts, partial / STUDENT)
+    model_card(facts).save(partial / STUDENT / CARD_FILE)
+    tables = [
+        _table("rows", shards.rows_features(rows), "the rows that may be asked about"),
+        _table("states", shards.STATES, "what a round changed; the last state of a row counts"),
+        _table("scores", shards.SCORES, "every candidate of every round, chosen or not", default=True),
+    ]
+    pool_card(facts, tables).save(partial / POOL / CARD_FILE)
+    annotations = shards.annotations_features(contents.conversational_annotations)
+    tables = [
+        _table("annotations", annotations, "one row each, failed ones included", default=True),
+        _table("journal", shards.JOURNAL, "every call to the teacher: a restored run asks none of them again"),
+    ]
+    if contents.seed_rows:
+        seeds = shards.seed_features(shards.is_conversational(contents.seed_rows))
+        tables.insert(1, _table("seed", seeds, "rows that were annotated before the first round"))
+    annotations_card(facts, tables).save(partial / ANNOTATIONS / CARD_FILE)
+
+
+def _table(name: str, features: Features, words: str, *, default: bool = False) -> TableFacts:
+    return TableFacts(name, f"{name}/*.parquet", features, words, default)
 
 
 def _spent(records: Iterable[RoundRecord]) -> dict[str, Any]:

@@ -93,6 +93,15 @@ class LineageFolder:
             write_json(self.folder / _IDENTITY_FILE, identity)
         return identity["lineage"]
 
+    def note_target(self, target: str) -> None:
+        """Keeps where rounds go, for `hf-active-distill push`."""
+        self.id()
+        write_json(self.folder / _IDENTITY_FILE, {**(self._identity() or {}), "target": target})
+
+    def target(self) -> str | None:
+        """Where the run's rounds go."""
+        return (self._identity() or {}).get("target")
+
     def base_model(self) -> str | None:
         """Of a restored run, the model that its student began as."""
         return (self._identity() or {}).get("base_model")

@@ -93,16 +93,7 @@ class HubStore(LineageStore):
             }
 
     def commit(self, part: str, changes: Changes, *, parent: str | None, message: str) -> str:
-        present = set(self.files(part, parent)) if parent is not None and changes.deleted else set()
-        with self._translated(part):
-            # Not `upload_folder`, which may split what it uploads into several commits.
-            done = self.api.create_commit(
-                **self._at(part),
-                operations=_operations(changes, present),
-                commit_message=message,
-                parent_commit=parent,
-            )
-        return done.oid
+        return self._commit_on("main", part, changes, parent, message, squash=False)
 
     def tag(self, part: str, tag: str, commit: str) -> None:
         try:
@@ -113,24 +104,46 @@ class HubStore(LineageStore):
                 raise
 
     def replace(self, part: str, tag: str, changes: Changes, *, message: str, squash: bool) -> str:
-        at, branch = self._at(part), f"replace-{tag}-{uuid.uuid4().hex[:8]}"
         old = self.tags(part)[tag]
-        present = set(self.files(part, old)) if changes.deleted else set()
+        if self.head(part) == old:
+            commit = self._commit_on("main", part, changes, old, message, squash=squash)
+            self._move_tag(part, tag, commit)
+            return commit
+        # A branch of its own, for a commit that is not the last; the tag keeps it when the branch goes.
+        at, branch = self._at(part), f"replace-{tag}-{uuid.uuid4().hex[:8]}"
         with self._translated(part):
             self.api.create_branch(**at, branch=branch, revision=old)
-            try:
-                operations = _operations(changes, present)
-                done = self.api.create_commit(**at, operations=operations, commit_message=message, revision=branch)
-                commit = done.oid
-                if squash:
-                    self.api.super_squash_history(**at, branch=branch, commit_message=message)
-                    commit = self.api.repo_info(**at, revision=branch).sha
-                self.api.delete_tag(**at, tag=tag)
-                self.api.create_tag(**at, tag=tag, revision=commit)
-            finally:
-                with contextlib.suppress(HfHubHTTPError):
-                    self.api.delete_branch(**at, branch=branch)
+        try:
+            commit = self._commit_on(branch, part, changes, old, message, squash=squash)
+            self._move_tag(part, tag, commit)
+        finally:
+            with contextlib.suppress(HfHubHTTPError):
+                self.api.delete_branch(**at, branch=branch)
         return commit
+
+    def _commit_on(
+        self, branch: str, part: str, changes: Changes, parent: str | None, message: str, *, squash: bool
+    ) -> str:
+        at = self._at(part)
+        present = set(self.files(part, parent)) if parent is not None and changes.deleted else set()
+        with self._translated(part):
+            # Not `upload_folder`, which may split what it uploads into several commits.
+            done = self.api.create_commit(
+                **at,
+                operations=_operations(changes, present),
+                commit_message=message,
+                parent_commit=parent,
+                revision=branch,
+            )
+            if not squash:
+                return done.oid
+            self.api.super_squash_history(**at, branch=branch, commit_message=message)
+            return str(self.api.repo_info(**at, revision=branch).sha)
+
+    def _move_tag(self, part: str, tag: str, commit: str) -> None:
+        with self._translated(part):
+            self.api.delete_tag(**self._at(part), tag=tag)
+            self.api.create_tag(**self._at(part), tag=tag, revision=commit)
 
     def squash(self, part: str, message: str) -> None:
         with self._translated(part):

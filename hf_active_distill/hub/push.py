@@ -60,11 +60,7 @@ def _require_own(store: LineageStore, part: str, frozen: FrozenRound) -> str | N
                 "`hub_model_id` (`hf-active-distill push DIR --to user/other` pushes what is frozen already)."
             )
     elif info["lineage"] != frozen.lineage:
-        raise LineageConflictError(
-            f"{store.where(part)} holds the rounds of another run. Nothing was overwritten: choose another "
-            "`hub_model_id` (`hf-active-distill push DIR --to user/other` pushes what is frozen already), or go on "
-            "with that run (`ActiveDistillationTrainer.from_round`)."
-        )
+        raise _of_another_run(store, part)
     elif info["round"] >= frozen.round and info["frozen"] != frozen.id and not _tagged(store, part, frozen):
         raise LineageConflictError(
             f"{store.where(part)} holds a round {info['round']} that another process made from the same beginning. "
@@ -73,15 +69,25 @@ def _require_own(store: LineageStore, part: str, frozen: FrozenRound) -> str | N
     return head
 
 
+def _of_another_run(store: LineageStore, part: str) -> LineageConflictError:
+    return LineageConflictError(
+        f"{store.where(part)} holds the rounds of another run. Nothing was overwritten: choose another `hub_model_id` "
+        "(`hf-active-distill push DIR --to user/other` pushes what is frozen already), or go on with that run "
+        "(`ActiveDistillationTrainer.from_round`)."
+    )
+
+
 def _tagged(store: LineageStore, part: str, frozen: FrozenRound) -> str | None:
     """The commit of this very copy, where it was pushed and tagged."""
     commit = store.tags(part).get(frozen.tag)
     if commit is None:
         return None
     info = store.round_info(part, commit)
+    if info is not None and info["lineage"] != frozen.lineage:
+        raise _of_another_run(store, part)
     if info is None or info["frozen"] != frozen.id:
         raise LineageConflictError(
-            f"{store.where(part)} has a `{frozen.tag}` of another run or process. Nothing was overwritten: choose "
+            f"{store.where(part)} has a `{frozen.tag}` that another process made. Nothing was overwritten: choose "
             "another `hub_model_id`."
         )
     return commit

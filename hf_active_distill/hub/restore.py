@@ -14,7 +14,8 @@ from ..errors import LineageError
 from ..records import Annotation, PoolRow
 from ..rounds import RoundRecord, RoundStore
 from . import shards
-from .contents import FIRST_WEIGHTS, link_or_copy
+from .cards import CURVE_FILE
+from .contents import CARD_FILE, FIRST_WEIGHTS, link_or_copy
 from .frozen import LineageFolder
 from .layout import (
     ANNOTATIONS,
@@ -35,7 +36,7 @@ from .training_state import write_pickles
 RUN = "train"
 TRAINER_STATE_FILE = "trainer_state.json"
 #: Not part of a checkpoint.
-_NOT_STUDENT = {ROUND_FILE, METRICS_FILE, MANIFESTS_FILE, "README.md", ".gitattributes"}
+_NOT_STUDENT = {ROUND_FILE, METRICS_FILE, MANIFESTS_FILE, CARD_FILE, CURVE_FILE, ".gitattributes"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def restore_round(
         records = read_records(files[STUDENT], files[POOL], files[ANNOTATIONS])
         _write_rounds(folder, info, records, files[STUDENT])
         checkpoint = _write_checkpoint(folder, info, files[STUDENT])
-        calls = shards.read_table(_shards_of(files[ANNOTATIONS], "journal"))
+        calls = shards.read_table(shards_of(files[ANNOTATIONS], "journal"))
         import_calls(journal or folder / "journal.sqlite", (shards.journal_row_from(call, run) for call in calls))
         student_files = sorted(files[STUDENT])
         LineageFolder(folder).adopt_round(info, target=store.name, commits=commits, files=student_files)
@@ -106,12 +107,12 @@ def restore_round(
 
 def read_pool(files: dict[str, Path]) -> list[PoolRow]:
     """The pool's rows, from the files of the pool's part."""
-    return [shards.pool_row_from(row) for row in shards.read_table(_shards_of(files, "rows"))]
+    return [shards.pool_row_from(row) for row in shards.read_table(shards_of(files, "rows"))]
 
 
 def read_seed(files: dict[str, Path]) -> list[dict[str, Any]]:
     """Rows of `train_dataset`, from the files of the annotations' part."""
-    found = shards.read_table(_shards_of(files, "seed"))
+    found = shards.read_table(shards_of(files, "seed"))
     return [
         {
             "prompt": shards.pool_row_from({**row, "reference": None, "columns": "{}"}).prompt,
@@ -123,7 +124,7 @@ def read_seed(files: dict[str, Path]) -> list[dict[str, Any]]:
 
 def read_annotations(files: dict[str, Path]) -> list[Annotation]:
     """All annotations, from the files of the annotations' part."""
-    return [shards.lineage_annotation_from(row) for row in shards.read_table(_shards_of(files, "annotations"))]
+    return [shards.lineage_annotation_from(row) for row in shards.read_table(shards_of(files, "annotations"))]
 
 
 def read_records(student: dict[str, Path], pool: dict[str, Path], annotations: dict[str, Path]) -> list[RoundRecord]:
@@ -136,10 +137,10 @@ def read_records(student: dict[str, Path], pool: dict[str, Path], annotations: d
 
 
 def _by_round(files: dict[str, Path], table: str) -> dict[int | None, list[dict[str, Any]]]:
-    return {round_of(path.stem): shards.read_table([path]) for path in _shards_of(files, table)}
+    return {round_of(path.stem): shards.read_table([path]) for path in shards_of(files, table)}
 
 
-def _shards_of(files: dict[str, Path], table: str) -> list[Path]:
+def shards_of(files: dict[str, Path], table: str) -> list[Path]:
     """The shards of a table in the order of their rounds."""
     names = [name for name in files if name.startswith(f"{table}/") and name.endswith(".parquet")]
     return [Path(files[name]) for name in sorted(names, key=lambda name: round_of(Path(name).stem) or 0)]

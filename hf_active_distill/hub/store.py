@@ -99,7 +99,14 @@ class LineageStore(ABC):
         return require_known_format(info, f"{self.where(part)}, {revision},")
 
     def round_tags(self) -> dict[str, str]:
-        """The rounds that exist, in order: those whose tag the student's part carries, and the commits."""
+        """
+        The rounds that exist, in order: those whose tag the student's part carries, and the commits.
+
+        Raises:
+            [`~errors.LineageError`]: When there is no such repository or folder.
+        """
+        if self.head(STUDENT) is None:
+            raise LineageError(f"{self.where(STUDENT)} is not there. Check the name, and whether you are logged in.")
         tags = {tag: commit for tag, commit in self.tags(STUDENT).items() if round_of(tag) is not None}
         return dict(sorted(tags.items(), key=lambda item: round_of(item[0]) or 0))
 

@@ -17,8 +17,9 @@ from transformers import AutoTokenizer
 
 from ..errors import LineageError
 from ..hub.contents import FIRST_WEIGHTS, RoundContents, freeze
+from ..hub.facts import RunFacts
 from ..hub.frozen import LineageFolder
-from ..hub.layout import STATE_FOLDER, STUDENT, parse_tag
+from ..hub.layout import ANNOTATIONS, POOL, STATE_FOLDER, STUDENT, parse_tag, repo_id
 from ..hub.leaks import Secrets
 from ..hub.push import RoundPusher
 from ..hub.restore import TRAINER_STATE_FILE, restore_round
@@ -26,6 +27,7 @@ from ..hub.store import LineageStore, open_store
 from ..hub.training_state import random_state, save_training_state
 from ..records import PoolRow
 from .callbacks import ActiveDistillationCallback
+from .card import run_facts
 from .config import ActiveDistillationConfig
 from .desk import journal_and_run
 from .distributed import on_main_process, raised_everywhere
@@ -81,6 +83,7 @@ class LineageCallback(ActiveDistillationCallback):
             return
         if state.global_step == 0 and not len(self.trainer.book.store):
             self.folder.clear()
+        self.folder.note_target(str(target_name(args)))
         self.pusher = RoundPusher(lambda: target_store(args), self.folder, secrets_of(self.trainer))
         if self.folder.waiting():  # of a process that was killed
             self.pusher.notify()
@@ -117,14 +120,27 @@ class LineageCallback(ActiveDistillationCallback):
 
     def _freeze(self, partial: Path, round_index: int, random_states: list[dict[str, Any]]) -> None:
         trainer, student = self.trainer, partial / STUDENT
-        base_model = base_model_of(trainer) or self.folder.base_model()
+        facts = self._facts()
         kept = {name for name in travelling_files(student) if name != "README.md"}
         for path in student.iterdir():
             if path.name not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        _forget_paths(student, base_model)
+        _forget_paths(student, facts.base_model)
         resumable = self._write_state(student / STATE_FOLDER, random_states)
-        freeze(self.folder, partial, contents_of(trainer, round_index, base_model=base_model, resumable=resumable))
+        freeze(self.folder, partial, contents_of(trainer, round_index, facts=facts, resumable=resumable))
+
+    def _facts(self) -> RunFacts:
+        """What the cards say; of a restored run the model that it began as, which its own folder does not tell."""
+        facts = run_facts(self.trainer)
+        facts.base_model = facts.base_model or self.folder.base_model()
+        name = target_name(self.trainer.args)
+        if isinstance(name, str):
+            facts.title = name.split("/")[-1]
+            facts.student_repo, facts.pool_repo, facts.annotations_repo = (
+                repo_id(name, part) if "/" in name else None for part in (STUDENT, POOL, ANNOTATIONS)
+            )
+        facts.private = secrets_of(self.trainer).paths
+        return facts
 
     def _write_state(self, folder: Path, random_states: list[dict[str, Any]]) -> bool:
         trainer = self.trainer
@@ -153,7 +169,7 @@ class LineageCallback(ActiveDistillationCallback):
 
 
 def contents_of(
-    trainer: ActiveDistillationTrainer, round_index: int, *, base_model: str | None, resumable: bool
+    trainer: ActiveDistillationTrainer, round_index: int, *, facts: RunFacts, resumable: bool
 ) -> RoundContents:
     """A finished round of a trainer, without its student."""
     args, data = trainer.args, trainer.data
@@ -176,7 +192,7 @@ def contents_of(
         configuration=configuration_of(args),
         state=trainer.session.checkpoint_state(),
         history=trainer.book.store.history(round_index + 1),
-        base_model=base_model,
+        facts=facts,
         first_weights=args.output_path / FIRST_WEIGHTS if args.round_start == "restart" else None,
         resumable=resumable,
     )
@@ -220,12 +236,6 @@ def _texts(value: Any) -> list[str]:
 def _is_here(text: str) -> bool:
     """Whether a text is a path of this machine."""
     return os.path.isabs(text) or (os.sep in text and Path(text).exists())
-
-
-def base_model_of(trainer: ActiveDistillationTrainer) -> str | None:
-    """Name on the Hub of the model that the student began as, `None` where it came from a folder."""
-    name = getattr(trainer.model.config, "_name_or_path", None) or None
-    return None if name is None or Path(name).exists() or os.path.isabs(name) else name
 
 
 def _forget_paths(folder: Path, base_model: str | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from counting_teacher import rule
 from safetensors.torch import load_file
-from tiny_run import build
+from tiny_run import EVAL, build
 
 from hf_active_distill import ActiveDistillationTrainer
 
@@ -55,3 +55,32 @@ def assert_same_rounds(first: ActiveDistillationTrainer, second: ActiveDistillat
     for one, other in zip(*records, strict=True):
         assert {name: (one[name], other[name]) for name in one if one[name] != other[name]} == {}
     assert first.book.store.history(len(records[0])) == second.book.store.history(len(records[0]))
+
+
+def hub_run(output_dir: str, name: str, **options: Any) -> dict[str, Any]:
+    """Trains the tiny student with every round pushed, in a process whose clients reach a Hub."""
+    args = {"push_rounds": True, "hub_model_id": name, **options.pop("args", {})}
+    trainer = run(Path(output_dir), args=args, **options)
+    error = trainer.lineage.pusher.error
+    return {
+        "stop_reason": trainer.stop_reason,
+        "error": f"{type(error).__name__}: {error}" if error is not None else None,
+        "requests": trainer.session._teacher.requests,
+        "rounds": [{**record.to_dict(), "seconds": None} for record in trainer.book.store.records()],
+        "weights": {name: tensor.numpy() for name, tensor in weights(trainer).items()},
+    }
+
+
+def hub_restored_run(output_dir: str, name: str, tag: str, **kwargs: Any) -> dict[str, Any]:
+    """Goes on from a round on the Hub."""
+    torch.set_num_threads(1)
+    teacher = Asked()
+    trainer = ActiveDistillationTrainer.from_round(
+        name, tag, output_dir=output_dir, teacher=teacher, eval_dataset=EVAL, **kwargs
+    )
+    trainer.train()
+    return {
+        "requests": teacher.requests,
+        "rounds": [{**record.to_dict(), "seconds": None} for record in trainer.book.store.records()],
+        "weights": {name: tensor.numpy() for name, tensor in weights(trainer).items()},
+    }

@@ -53,6 +53,7 @@ def _routes_of(kind: str) -> list[Route]:
         route(f"{api}/tag/{{revision}}", revisions.delete_tag, "DELETE"),
         route(f"{api}/branch/{{revision}}", revisions.add_branch, "POST"),
         route(f"{api}/branch/{{revision}}", revisions.delete_branch, "DELETE"),
+        route(f"{api}/super-squash/{{revision}}", revisions.squash, "POST"),
         route(f"{api}/refs", revisions.refs),
         route(f"{api}/commits/{{revision}}", revisions.commits),
         route(f"{api}/tree/{{revision}}", revisions.tree),

@@ -93,6 +93,12 @@ def delete_branch(call: Call) -> Any:
     return Response(status_code=204)
 
 
+def squash(call: Call) -> Any:
+    repo, account = call.to_write()
+    call.store.squash(repo, call.params["revision"], call.json().get("message") or "", account.name)
+    return Response(status_code=200)
+
+
 def refs(call: Call) -> Any:
     repo = call.to_read()
 

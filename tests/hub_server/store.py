@@ -193,6 +193,14 @@ class HubStore:
             self._set_ref(repo, "branch", branch, commit.oid)
         return commit
 
+    def squash(self, repo: Repo, branch: str, title: str, author: str) -> Commit:
+        """Puts a commit without a parent in the place of a branch's history."""
+        with self._transaction():
+            head = self.revision(repo, self._branch(repo, branch))
+            commit = self._add_commit(repo, None, head.tree, title, "", author)
+            self._set_ref(repo, "branch", branch, commit.oid)
+        return commit
+
     def _apply(self, repo: Repo, tree: Tree, key: str, value: Mapping[str, Any]) -> None:
         path = value["path"]
         if key == "file":
