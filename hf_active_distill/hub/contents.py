@@ -51,7 +51,7 @@ class RoundContents:
     Args:
         records (`list[RoundRecord]`): All rounds up to this one.
         rows (`list[PoolRow]`): The pool, in its order.
-        seed_rows (`list[PoolRow]`), seed_annotations (`list[Annotation]`): What was annotated from the start.
+        seeds (`list[tuple[PoolRow, Annotation]]`): What was annotated from the start.
         conversational_annotations (`bool`): Whether some prompt of the student is a conversation.
         max_attempts (`int`): Times a row may fail before it leaves the pool.
         journal (`Path`), run (`str`): The journal, and the run's name in it.
@@ -67,8 +67,7 @@ class RoundContents:
 
     records: list[RoundRecord]
     rows: list[PoolRow]
-    seed_rows: list[PoolRow]
-    seed_annotations: list[Annotation]
+    seeds: list[tuple[PoolRow, Annotation]]
     conversational_annotations: bool
     max_attempts: int
     journal: Path
@@ -132,13 +131,9 @@ def _write_pool(folder: Path, contents: RoundContents, first: int) -> None:
 
 def _write_annotations(folder: Path, contents: RoundContents, first: int) -> None:
     conversational = contents.conversational_annotations
-    if first == 0 and contents.seed_rows:
-        wide = shards.is_conversational(contents.seed_rows)
-        rows = (
-            {**shards.pool_row(row, wide), "completion": annotation.completion}
-            for row, annotation in zip(contents.seed_rows, contents.seed_annotations, strict=True)
-        )
-        shards.write_table(folder / shard("seed", contents.record.round), rows, shards.seed_features(wide))
+    if first == 0 and contents.seeds:
+        rows = (shards.seed_row(row, annotation, conversational) for row, annotation in contents.seeds)
+        shards.write_table(folder / shard("seed", contents.record.round), rows, shards.seed_features(conversational))
     features = shards.annotations_features(conversational)
     for record in contents.records[first:]:
         rows = (shards.lineage_annotation_row(annotation, conversational) for annotation in record.annotations)
@@ -202,8 +197,8 @@ def _write_cards(partial: Path, contents: RoundContents) -> None:
         _table("annotations", annotations, "one row each, failed ones included", default=True),
         _table("journal", shards.JOURNAL, "every call to the teacher: a restored run asks none of them again"),
     ]
-    if contents.seed_rows:
-        seeds = shards.seed_features(shards.is_conversational(contents.seed_rows))
+    if contents.seeds:
+        seeds = shards.seed_features(contents.conversational_annotations)
         tables.insert(1, _table("seed", seeds, "rows that were annotated before the first round"))
     annotations_card(facts, tables).save(partial / ANNOTATIONS / CARD_FILE)
 

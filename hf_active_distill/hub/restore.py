@@ -32,7 +32,7 @@ from .store import LineageStore
 from .training_state import write_pickles
 
 
-#: The run's name in a journal of its own.
+#: A run's name in a journal of its own.
 RUN = "train"
 TRAINER_STATE_FILE = "trainer_state.json"
 #: Not part of a checkpoint.
@@ -49,18 +49,18 @@ class RestoredRound:
         checkpoint (`Path`): The checkpoint to go on from, which is also the student of the round.
         info (`dict[str, Any]`): The round's `round.json`.
         rows (`list[PoolRow]`): The pool.
-        seed_rows (`list[dict[str, Any]]`): Rows of `train_dataset`: `prompt` and `completion`.
+        seeds (`list[tuple[PoolRow, Annotation]]`): What was annotated from the start.
     """
 
     output_dir: Path
     checkpoint: Path
     info: dict[str, Any]
     rows: list[PoolRow]
-    seed_rows: list[dict[str, Any]]
+    seeds: list[tuple[PoolRow, Annotation]]
 
 
 def restore_round(
-    store: LineageStore, tag: str, output_dir: str | Path, *, journal: Path | None = None, run: str = RUN
+    store: LineageStore, tag: str, output_dir: str | Path, *, journal: Path | None = None
 ) -> RestoredRound:
     """
     Brings back a round: student and optimiser as a checkpoint, the rounds and their annotations, the pool's state, and
@@ -71,7 +71,6 @@ def restore_round(
         tag (`str`): Which round, `round-003`.
         output_dir (`str` or `Path`): A folder that holds no run yet.
         journal (`Path`, *optional*): Journal that gets the answers. Defaults to `journal.sqlite` in `output_dir`.
-        run (`str`, *optional*, defaults to `"train"`): Name of the run in it.
 
     Raises:
         [`~errors.LineageError`]: When there is no such round, or the folder holds a run already.
@@ -85,11 +84,12 @@ def restore_round(
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     # Put together beside its place, so that a restore that was interrupted leaves nothing to mistake for a run.
     with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}-") as made:
-        folder = Path(made) / "run"
+        folder = Path(made) / output_dir.name
         records = read_records(files[STUDENT], files[POOL], files[ANNOTATIONS])
         _write_rounds(folder, info, records, files[STUDENT])
         checkpoint = _write_checkpoint(folder, info, files[STUDENT])
         calls = shards.read_table(shards_of(files[ANNOTATIONS], "journal"))
+        run = RUN if journal is None else RoundStore(folder).run_name()
         import_calls(journal or folder / "journal.sqlite", (shards.journal_row_from(call, run) for call in calls))
         student_files = sorted(files[STUDENT])
         LineageFolder(folder).adopt_round(info, target=store.name, commits=commits, files=student_files)
@@ -101,25 +101,13 @@ def restore_round(
         checkpoint=output_dir / checkpoint,
         info=info,
         rows=read_pool(files[POOL]),
-        seed_rows=read_seed(files[ANNOTATIONS]),
+        seeds=[shards.seed_row_from(row) for row in shards.read_table(shards_of(files[ANNOTATIONS], "seed"))],
     )
 
 
 def read_pool(files: dict[str, Path]) -> list[PoolRow]:
     """The pool's rows, from the files of the pool's part."""
     return [shards.pool_row_from(row) for row in shards.read_table(shards_of(files, "rows"))]
-
-
-def read_seed(files: dict[str, Path]) -> list[dict[str, Any]]:
-    """Rows of `train_dataset`, from the files of the annotations' part."""
-    found = shards.read_table(shards_of(files, "seed"))
-    return [
-        {
-            "prompt": shards.pool_row_from({**row, "reference": None, "columns": "{}"}).prompt,
-            "completion": row["completion"],
-        }
-        for row in found
-    ]
 
 
 def read_annotations(files: dict[str, Path]) -> list[Annotation]:

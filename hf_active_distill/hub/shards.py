@@ -72,17 +72,16 @@ def rows_features(conversational: bool) -> Features:
     return Features({"row_id": _TEXT, **prompt, "reference": _TEXT, "columns": _TEXT})
 
 
-def seed_features(conversational: bool) -> Features:
-    """The columns of the rows that were annotated from the start, as they were given."""
-    prompt = {"prompt": _MESSAGES, "text_prompt": _FLAG} if conversational else {"prompt": _TEXT}
-    return Features({"row_id": _TEXT, **prompt, "completion": _TEXT})
-
-
 def annotations_features(conversational: bool) -> Features:
     """The columns of the annotations: those of [`~tables.annotation_features`]."""
     features = annotation_features(conversational)
     # A pool may hold both kinds of prompts, and a student sees a difference between them.
     return Features({**features, "text_prompt": _FLAG}) if conversational else features
+
+
+def seed_features(conversational: bool) -> Features:
+    """Those of the annotations that a run was given, and the row as it stood in the data, as one JSON text."""
+    return Features({**annotations_features(conversational), "row": _TEXT})
 
 
 def is_conversational(rows: Iterable[PoolRow]) -> bool:
@@ -159,6 +158,17 @@ def lineage_annotation_row(annotation: Annotation, conversational: bool) -> dict
     """An annotation in the columns of [`annotations_features`]."""
     row = annotation_row(annotation, conversational)
     return {**row, "teacher": public_name(row["teacher"]), "text_prompt": isinstance(annotation.prompt, str)}
+
+
+def seed_row(row: PoolRow, annotation: Annotation, conversational: bool) -> dict[str, Any]:
+    """A row of `train_dataset` in the columns of [`seed_features`]."""
+    given = json.dumps(row.to_dict(), ensure_ascii=False, default=str)
+    return {**lineage_annotation_row(annotation, conversational), "row": given}
+
+
+def seed_row_from(row: Mapping[str, Any]) -> tuple[PoolRow, Annotation]:
+    """The reverse of [`seed_row`]."""
+    return PoolRow.from_dict(json.loads(row["row"])), lineage_annotation_from(row)
 
 
 def journal_row(row: JournalRow, *, own: bool) -> dict[str, Any]:

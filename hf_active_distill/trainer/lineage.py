@@ -25,14 +25,12 @@ from ..hub.push import RoundPusher
 from ..hub.restore import TRAINER_STATE_FILE, restore_round
 from ..hub.store import LineageStore, open_store
 from ..hub.training_state import random_state, save_training_state
-from ..records import PoolRow
 from .callbacks import ActiveDistillationCallback
 from .card import run_facts
 from .config import ActiveDistillationConfig
 from .desk import journal_and_run
 from .distributed import on_main_process, raised_everywhere
 from .pushing import travelling_files
-from .setup import FormattingFunc
 
 
 if TYPE_CHECKING:
@@ -181,8 +179,7 @@ def contents_of(
     return RoundContents(
         records=[trainer.book.records[index] for index in range(round_index + 1)],
         rows=rows,
-        seed_rows=data.seed_rows,
-        seed_annotations=data.seed_annotations,
+        seeds=data.seeds,
         conversational_annotations=any(not isinstance(prompt, str) for prompt in prompts),
         max_attempts=args.max_attempts_per_row,
         journal=journal,
@@ -280,10 +277,6 @@ def secrets_of(trainer: ActiveDistillationTrainer) -> Secrets:
     )
 
 
-class _RestoredRow(dict):
-    """An example whose prompt has been formatted already."""
-
-
 def restored(
     name: str | Path,
     revision: str,
@@ -304,22 +297,17 @@ def restored(
     tag = parse_tag(revision)
     if args is None:
         args = _stored_arguments(store.require_round(tag), output_dir or Path(store.name).name)
-    journal, run = journal_and_run(args)
-    round_ = restore_round(store, tag, args.output_path, journal=journal if args.journal_path else None, run=run)
+    journal = Path(args.journal_path) if args.journal_path else None
+    round_ = restore_round(store, tag, args.output_path, journal=journal)
     found: dict[str, Any] = {
         "model": str(round_.checkpoint),
-        "pool_dataset": [_example(row) for row in round_.rows],
-        "train_dataset": [_RestoredRow(row) for row in round_.seed_rows] or None,
+        "pool_dataset": round_.rows,
+        "train_dataset": round_.seeds or None,
         "processing_class": AutoTokenizer.from_pretrained(
             str(round_.checkpoint), trust_remote_code=args.trust_remote_code
         ),
         **given,
     }
-    formatting_func: FormattingFunc | None = given.get("formatting_func")
-    if formatting_func is not None:
-        found["formatting_func"] = lambda example: (
-            example["prompt"] if isinstance(example, _RestoredRow) else formatting_func(example)
-        )
     if (round_.checkpoint / "adapter_config.json").is_file():
         found |= _adapter(round_.checkpoint, given.get("model"))
     return args, found
@@ -336,8 +324,3 @@ def _adapter(checkpoint: Path, model: Any) -> dict[str, Any]:
             "`model`."
         )
     return {"peft_config": config, "model": model if model is not None else config.base_model_name_or_path}
-
-
-def _example(row: PoolRow) -> _RestoredRow:
-    reference = {} if row.reference is None else {"reference": row.reference}
-    return _RestoredRow({**row.columns, "prompt": row.prompt, **reference})

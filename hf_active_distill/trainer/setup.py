@@ -123,7 +123,10 @@ def load_processing_class(
 
 
 def read_rows(
-    dataset: Iterable[Mapping[str, Any]], name: str, task: Task, formatting_func: FormattingFunc | None = None
+    dataset: Iterable[Mapping[str, Any] | PoolRow],
+    name: str,
+    task: Task,
+    formatting_func: FormattingFunc | None = None,
 ) -> list[PoolRow]:
     """
     Rows of a data set as [`~records.PoolRow`], as the task reads them.
@@ -133,6 +136,9 @@ def read_rows(
     """
     rows = []
     for index, example in enumerate(dataset):
+        if isinstance(example, PoolRow):  # of a restored round
+            rows.append(example)
+            continue
         if not isinstance(example, Mapping):
             raise DataError(
                 f"`{name}` holds {type(example).__name__}, not rows: pass a `Dataset` (one split of a `DatasetDict`) "
@@ -150,10 +156,13 @@ def read_rows(
     return rows
 
 
-def read_seeds(dataset: Iterable[Mapping[str, Any]], kind: StudentKind) -> list[Example]:
+def read_seeds(dataset: Iterable[Mapping[str, Any] | Example], kind: StudentKind) -> list[Example]:
     """Annotated rows to start from, each with its row, which knows the prompt as it stands in the data set."""
     seeds = []
     for index, example in enumerate(dataset):
+        if isinstance(example, tuple):  # of a restored round
+            seeds.append(example)
+            continue
         try:
             seeds.append(kind.read_seed(example))
         except DataError as error:

@@ -123,8 +123,7 @@ def frozen_round(output_dir: str | Path, round_index: int, **changes: Any) -> Fr
     contents = {
         "records": records,
         "rows": ROWS,
-        "seed_rows": [],
-        "seed_annotations": [],
+        "seeds": [],
         "conversational_annotations": False,
         "max_attempts": 2,
         "journal": output_dir / "journal.sqlite",
