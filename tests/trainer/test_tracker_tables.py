@@ -6,17 +6,19 @@ import importlib.util
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 from counting_teacher import CountingTeacher
 from made_runs import labelling, revision
-from tiny_run import build
 
 from hf_active_distill.records import Annotation
 from hf_active_distill.reports import round_tables
-from hf_active_distill.rounds import RoundRecord
+from hf_active_distill.rounds import RoundRecord, RoundStore
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ def offline(tmp_path, monkeypatch):
 def train(folder: Path, tracker: str) -> list[Annotation]:
     args = {"num_rounds": 2, "report_to": [tracker], "logging_steps": 1}
     with CountingTeacher() as teacher:
-        trainer = build(str(folder / "out"), teacher.url, {"args": args})
+        trainer = tiny_run.build(str(folder / "out"), teacher.url, {"args": args})
         trainer.train()
     return trainer.book.annotations()
 
@@ -47,11 +49,13 @@ def revised_rows(annotations: list[Annotation]) -> list[str]:
 
 
 def test_wandb_gets_tables(tmp_path):
-    import wandb
-
-    wandb.teardown()  # another test's run, and the settings that it began with
-    annotations = train(tmp_path, "wandb")
-    wandb.teardown()
+    # In a process of its own: wandb keeps the run, and the settings, of whatever reported to it first.
+    options = {"args": {"num_rounds": 2, "report_to": ["wandb"]}}
+    with CountingTeacher() as teacher:
+        command = [sys.executable, tiny_run.__file__, str(tmp_path / "out"), teacher.url, json.dumps(options)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    annotations = [a for record in RoundStore(tmp_path / "out").records() for a in record.annotations]
     found = {"selected": [], "revised": []}
     for path in tmp_path.glob("wandb/offline-run-*/files/media/table/train/round/*.table.json"):
         table = json.loads(path.read_text())
