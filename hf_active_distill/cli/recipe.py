@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..errors import ConfigurationError
-from ..synthetic import get_world, quickstart_student_path
+from ..synthetic import LabelWorld, build_classifier, get_world, quickstart_student_path
+from ..tasks.rows import REFERENCE_COLUMNS
 from ..trainer import ActiveDistillationConfig, ActiveDistillationTrainer
 
 
@@ -92,6 +93,13 @@ def load_rows(script_args: ScriptArguments, split: str, size: int | None, seed: 
 
 # What a recipe's command line and YAML file are made of.
 DATACLASSES: Any = (ScriptArguments, ActiveDistillationConfig, ModelConfig)
+#: What a recipe for students that classify takes where nothing else is said.
+LABEL_DEFAULTS = {
+    "dataset_name": "synthetic:support_messages",
+    "task": "classification",
+    "annotation": "label",
+    "selection": "llkd_gate",
+}
 
 
 def make_trainer(
@@ -120,24 +128,74 @@ def _make_trainer(
     teacher: str | None,
     callbacks: Sequence[TrainerCallback],
 ) -> ActiveDistillationTrainer:
+    split, seed = script_args.dataset_test_split, training_args.seed
+    pool = load_rows(script_args, script_args.dataset_train_split, script_args.pool_size, seed)
+    evaluation = None if split == "none" else load_rows(script_args, split, script_args.eval_size, seed)
+    if training_args.task == "classification":
+        options = training_args.options("task_kwargs")
+        known = {} if "labels" in options else label_names(script_args, evaluation)
+        training_args.task_kwargs = {**known, **options}
+    model, processing_class = _student(script_args, training_args, model_args)
+    return ActiveDistillationTrainer(
+        model=model,
+        args=training_args,
+        pool_dataset=pool,
+        eval_dataset=evaluation,
+        processing_class=processing_class,
+        teacher=teacher,
+        peft_config=get_peft_config(model_args),
+        quantization_config=get_quantization_config(model_args),
+        callbacks=list(callbacks),
+    )
+
+
+def _student(script_args: ScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> Any:
+    """The model, and its tokenizer where it is made here. Without a name it is the one made for the built-in rows."""
+    world = built_in_world(script_args)
+    if model_args.model_name_or_path is None and isinstance(world, LabelWorld):
+        return build_classifier(world, seed=training_args.seed)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
         **training_args.options("model_init_kwargs"),
     }
-    split = script_args.dataset_test_split
-    return ActiveDistillationTrainer(
-        model=model_args.model_name_or_path or str(quickstart_student_path()),
-        args=training_args,
-        pool_dataset=load_rows(
-            script_args, script_args.dataset_train_split, script_args.pool_size, training_args.seed
-        ),
-        eval_dataset=None
-        if split == "none"
-        else load_rows(script_args, split, script_args.eval_size, training_args.seed),
-        teacher=teacher,
-        peft_config=get_peft_config(model_args),
-        quantization_config=get_quantization_config(model_args),
-        callbacks=list(callbacks),
-    )
+    return model_args.model_name_or_path or str(quickstart_student_path()), None
+
+
+def built_in_world(script_args: ScriptArguments) -> Any:
+    """The world that `synthetic:NAME` means, `None` for other data sets."""
+    name = script_args.dataset_name
+    return get_world(name.removeprefix(SYNTHETIC)) if name.startswith(SYNTHETIC) else None
+
+
+def label_names(script_args: ScriptArguments, evaluation: Any) -> dict[str, Any]:
+    """
+    Labels for a task that classifies, where the configuration does not give them: those of the built-in rows, of the
+    evaluation set's `ClassLabel` column, or the different ones that stand in it.
+
+    Raises:
+        [`~errors.ConfigurationError`]: When they are known from nowhere.
+    """
+    world = built_in_world(script_args)
+    if isinstance(world, LabelWorld):
+        return {"labels": world.labels, "descriptions": world.descriptions}
+    if evaluation is None:
+        return {}
+    column = next((name for name in REFERENCE_COLUMNS if name in getattr(evaluation, "column_names", ())), None)
+    if column is None:
+        raise ConfigurationError(
+            "The labels are not known: give them as `task_kwargs: {labels: [...]}`, or name the column of the "
+            "evaluation set that has them (`reference_column`)."
+        )
+    feature = evaluation.features[column]
+    feature = getattr(feature, "feature", feature)  # of a list of labels
+    if hasattr(feature, "names"):
+        return {"labels": list(feature.names)}
+    found = evaluation.unique(column) if not hasattr(evaluation.features[column], "feature") else []
+    if not found or not all(isinstance(label, str) for label in found):
+        raise ConfigurationError(
+            f"Column {column!r} of the evaluation set holds no label names: give them as `task_kwargs: {{labels: "
+            "[...]}`, in the order of their numbers."
+        )
+    return {"labels": sorted(found)}
