@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from datasets import disable_progress_bars
@@ -84,12 +83,12 @@ def run_arm(
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     if trainer.stop_reason == "terminated":
         return trainer
-    trainer.save_model(training_args.output_dir)
+    trainer.save_model(str(training_args.output_path))
     if trainer.is_world_process_zero():
-        trainer.annotations_dataset().to_parquet(str(Path(training_args.output_dir) / "annotations.parquet"))
+        trainer.annotations_dataset().to_parquet(str(training_args.output_path / "annotations.parquet"))
         trainer.create_model_card()
         with contextlib.suppress(DataError):  # a run that could not be foreseen
-            lines = spending_lines(training_args.output_dir)
+            lines = spending_lines(training_args.output_path)
             print("\n  ".join([f"{label} teacher, foreseen and spent:".strip(), *lines]))
     return trainer
 
@@ -104,7 +103,7 @@ def run_arms(script_args: ScriptArguments, training_args: ActiveDistillationConf
             training_args,
             selection=script_args.compare,
             selection_kwargs=None,
-            output_dir=str(Path(training_args.output_dir) / f"compare-{script_args.compare}"),
+            output_dir=str(training_args.output_path / f"compare-{script_args.compare}"),
             # One name on the Hub takes one student.
             push_to_hub=False,
             push_rounds=False,
@@ -134,7 +133,7 @@ def finish(trainer: ActiveDistillationTrainer) -> None:
     """What is complete only when the arm beside it has ended: card with learning curve, report; and the push."""
     trainer.create_model_card()
     if trainer.is_world_process_zero():
-        write_report(trainer.args.output_dir)
+        write_report(trainer.args.output_path)
         print(f"Student, annotations.parquet, metrics.jsonl and report/index.html are in {trainer.args.output_dir}.")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

@@ -19,9 +19,11 @@ from ..errors import EXIT_INTERRUPTED, ActiveDistillError
 COMMANDS = (
     "compare",
     "diff",
+    "elad",
     "export",
     "forget",
     "journal",
+    "llkd",
     "plan",
     "push",
     "report",

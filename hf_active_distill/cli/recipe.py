@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..errors import ConfigurationError
-from ..synthetic import LabelWorld, build_classifier, get_world, quickstart_student_path
+from ..synthetic import LabelWorld, MessageWorld, build_classifier, get_world, quickstart_student_path
 from ..tasks.rows import REFERENCE_COLUMNS
 from ..trainer import ActiveDistillationConfig, ActiveDistillationTrainer
 
@@ -152,7 +152,7 @@ def _make_trainer(
 def _student(script_args: ScriptArguments, training_args: ActiveDistillationConfig, model_args: ModelConfig) -> Any:
     """The model, and its tokenizer where it is made here. Without a name it is the one made for the built-in rows."""
     world = built_in_world(script_args)
-    if model_args.model_name_or_path is None and isinstance(world, LabelWorld):
+    if model_args.model_name_or_path is None and isinstance(world, MessageWorld):
         return build_classifier(world, seed=training_args.seed)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,

@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 
 import hf_active_distill
 from hf_active_distill import ActiveDistillationConfig
+from hf_active_distill.cli.arms import RECIPE_DEFAULTS
 from hf_active_distill.cli.main import parse
 from hf_active_distill.serving import EmbeddedServer
 from hf_active_distill.synthetic import get_world, quickstart_student_path
@@ -226,14 +227,9 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def elad():
-    return load_script(ROOT / "recipes/elad.py")
-
-
-def check_recipe(words: list[str], elad, monkeypatch) -> None:
-    """Parses a whole command line of the recipe: options, values, YAML, and what the configuration demands."""
-    parser = elad.make_parser()
+def check_recipe(words: list[str], monkeypatch, name: str = "elad") -> None:
+    """Parses a whole command line of a recipe: options, values, YAML, and what the configuration demands."""
+    parser = load_script(ROOT / f"recipes/{name}.py").make_parser()
     words = [str(ROOT / word) if word.startswith("recipes/configs/") else word for word in words]
     if words == ["--help"]:
         assert "--teacher" in parser.format_help()
@@ -243,7 +239,7 @@ def check_recipe(words: list[str], elad, monkeypatch) -> None:
     assert script_args.dataset_name and training_args.num_rounds >= 1
 
 
-def check_words(words: list[str], elad, monkeypatch) -> None:
+def check_words(words: list[str], monkeypatch) -> None:
     while "=" in words[0] and not words[0].startswith("-"):  # variables before a command
         words = words[1:]
     program, rest = words[0], words[1:]
@@ -254,18 +250,18 @@ def check_words(words: list[str], elad, monkeypatch) -> None:
         for word in rest:
             if "demo" in rest and word.startswith("ARGS="):
                 options = ["--config", "recipes/configs/elad_quickstart.yaml", *shlex.split(word[len("ARGS=") :])]
-                check_recipe(options, elad, monkeypatch)
+                check_recipe(options, monkeypatch)
     elif program == "hf-active-distill":
         if parse(rest).further_options:
-            check_recipe(rest[1:], elad, monkeypatch)
+            check_recipe(rest[1:], monkeypatch, rest[0] if rest[0] in RECIPE_DEFAULTS else "elad")
     elif program in ("accelerate", "torchrun"):
         parser = launch_command_parser() if program == "accelerate" else torchrun_parser()
         options = rest[1:] if program == "accelerate" else rest
         at = next(index for index, word in enumerate(options) if word.endswith(".py"))
         parser.parse_args(options[: at + 1])
-        check_words(["python", *options[at:]], elad, monkeypatch)
-    elif program == "python" and rest[0] == "recipes/elad.py":
-        check_recipe(rest[1:], elad, monkeypatch)
+        check_words(["python", *options[at:]], monkeypatch)
+    elif program == "python" and rest[0] in [f"recipes/{name}.py" for name in RECIPE_DEFAULTS]:
+        check_recipe(rest[1:], monkeypatch, Path(rest[0]).stem)
     elif program == "python" and rest[0].endswith(".py"):
         source = (ROOT / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in source for word in rest if word.startswith("--"))
@@ -280,8 +276,8 @@ def check_words(words: list[str], elad, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("place", "command"), commands(), ids=lambda value: value[:60])
-def test_commands_have_the_options_that_exist(place, command, elad, monkeypatch):
+def test_commands_have_the_options_that_exist(place, command, monkeypatch):
     for part in re.split(r"\s*(?:&&|;)\s*", command):
         words = shlex.split(part, comments=True)
         if words:
-            check_words(words, elad, monkeypatch)
+            check_words(words, monkeypatch)
