@@ -72,6 +72,10 @@ class Browser:
         """The value of a piece of JavaScript, with `return`."""
         return self.driver.execute_script(script, *arguments)
 
+    def overflow(self) -> int:
+        """By how many pixels the page is wider than the window."""
+        return self.ask("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
     def requests(self) -> list[str]:
         """Addresses that were asked for since the last call, the pages themselves included."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]

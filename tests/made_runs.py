@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_active_distill.records import Annotation, Explanation, StepVerdict, Usage
+from hf_active_distill.reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE
 from hf_active_distill.rounds import RoundRecord, RoundStore
 
 
@@ -135,6 +136,16 @@ def make_run(
             stop = {"stop_reason": "rounds" if index == rounds - 1 else None}
             store.write_metrics(index, {**record.figures(), **totals, **measured, **stop})
     return folder
+
+
+def add_review(folder: Path, text: Text = plain) -> None:
+    """What the trainer adds to a folder after training, where students answer with labels."""
+    names = [text(name) for name in ("sports", "business", "science")]
+    table = {"readers": ["teacher", "student"], "labels": names, "counts": [[9, 1, 0], [4, 8, 0], [0, 0, 7]]}
+    (folder / CONFUSION_FILE).write_text(json.dumps({**table, "agreement": 24 / 29, "kappa": 0.74}))
+    apart = {"row_id": text("row-0-3"), "text": text("Shares of the club rose."), "teacher_label": names[1]}
+    found = {**apart, "teacher_confidence": 0.9, "student_label": names[0], "student_confidence": 0.8}
+    (folder / DISAGREEMENTS_FILE).write_text(json.dumps(found) + "\n")
 
 
 def page_data(page: Path) -> dict:

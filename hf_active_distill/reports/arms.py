@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..rounds import RoundStore
+from ..rounds import BINDING_SETTINGS, RoundStore
 from .statistics import mean_interval
 from .values import number
 
@@ -20,8 +20,8 @@ from .values import number
 _SPEED = ("runtime", "per_second", "model_preparation_time")
 #: Drawn where there is no evaluation, and on request.
 _RATES = ("accept_rate", "probe_accept_rate")
-#: Settings that do not make another arm: the pool may be drawn by the seed, and the name says the selection.
-_OF_THE_SEED = ("num_rounds", "pool", "seed", "selection")
+#: Settings that make another arm. The pool may be drawn by the seed, and the name says the selection.
+_OF_THE_ARM = tuple(name for name in BINDING_SETTINGS if name not in ("pool", "seed", "selection"))
 Z95 = 1.96
 
 
@@ -90,10 +90,9 @@ def read_arms(output_dir: Path, beside: Iterable[Path] = ()) -> list[Arm]:
 
 def named_apart(arms: list[Arm]) -> list[Arm]:
     """Puts the settings in which arms differ into their names, so that only seeds share one."""
-    keys = dict.fromkeys(key for arm in arms for key in arm.settings)
-    for key in keys:
+    for key in _OF_THE_ARM:
         values = [json.dumps(arm.settings.get(key), sort_keys=True) for arm in arms]
-        if key not in _OF_THE_SEED and len(set(values)) > 1:
+        if len(set(values)) > 1:
             for arm, value in zip(arms, values, strict=True):
                 if value != "null":
                     arm.name += ", " + (value.strip('"') if key == "annotation" else f"{key}={value}")

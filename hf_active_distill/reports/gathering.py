@@ -17,6 +17,7 @@ from ..evaluation import wilson_interval
 from ..records import Annotation, Usage
 from ..rounds import RoundRecord, RoundStore
 from .arms import Arm, differences, gains, over_seeds, read_arms
+from .labels import label_review
 from .rows import PageRows
 from .values import clip, number
 
@@ -64,6 +65,7 @@ def gather(output_dir: str | Path, *, beside: Iterable[str | Path] = (), max_byt
         "probe": [row for record in records for row in probe_rows(record)],
         "gains": gains(arms, metrics[0]) if metrics else [],
         "differences": differences(arms, metrics[0]) if metrics else [],
+        "review": label_review(folder),
         "seeds": over_seeds(arms, metrics[0]) if metrics else [],
         **fitting_rows(records, max_bytes),
     }

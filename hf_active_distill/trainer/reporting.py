@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from transformers import TrainerState
+
 from ..reports import write_report
 from .callbacks import ActiveDistillationCallback, AnnotationEvent
 from .config import ActiveDistillationConfig
@@ -20,16 +22,17 @@ class ReportCallback(ActiveDistillationCallback):
     """
 
     def on_annotation_end(self, args, state, control, event: AnnotationEvent, **kwargs: Any) -> None:
-        self._write(args, state.is_world_process_zero)
+        self.write(args, state)
 
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         # A round's figures are logged when they are on the disk, which they are not yet at `on_round_end`.
         if logs and "round/round" in logs:
-            self._write(args, state.is_world_process_zero)
+            self.write(args, state)
 
     @staticmethod
-    def _write(args: ActiveDistillationConfig, main_process: bool) -> None:
-        if not main_process:
+    def write(args: ActiveDistillationConfig, state: TrainerState) -> None:
+        """Writes the page as the folder stands; only the main process does."""
+        if not state.is_world_process_zero:
             return
         try:
             write_report(args.output_path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
 from ..losses import starved_classes
+from ..reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE
 from ..rounds import RoundRecord
 from .answer_gate import REASON
 from .classifying import LabellingKind
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DISAGREEMENTS = "disagreements.jsonl"
-CONFUSION = "confusion.json"
 #: What fewer answers show may be chance.
 _ENOUGH = 20
 
@@ -105,7 +104,7 @@ class LabelReview:
         teacher = [self._kind.label_of(annotation) or "" for annotation in annotations]
         student = [task.labels[index] for index in probabilities.argmax(1)]
         table = ConfusionTable.of(task.labels, teacher, student)
-        (folder / CONFUSION).write_text(
+        (folder / CONFUSION_FILE).write_text(
             json.dumps(
                 {
                     "readers": list(table.readers),
@@ -121,7 +120,7 @@ class LabelReview:
         )
         found = confident_disagreements(task, annotations, probabilities, count=100)
         lines = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in found]
-        (folder / DISAGREEMENTS).write_text(
+        (folder / DISAGREEMENTS_FILE).write_text(
             "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass"
         )
 

@@ -19,6 +19,7 @@ from .classifying import LabellingKind
 from .desk import journal_and_run
 from .distributed import raised_everywhere
 from .plan import teacher_forecast
+from .reporting import ReportCallback
 from .review import LabelReview
 from .runner import RoundRunner
 from .weights import FirstWeights
@@ -69,6 +70,9 @@ class RoundStages:
         """After training, where students answer with labels: tables of where they and the teacher disagree."""
         if self.review is not None and not self._trainer.session.termination.requested:
             self.review.write_tables()
+            for callback in self._trainer.callback_handler.callbacks:
+                if isinstance(callback, ReportCallback):
+                    callback.write(self._trainer.args, self._trainer.state)
 
     def restore(self, before: int) -> None:
         """Takes over the rounds that an earlier process finished."""

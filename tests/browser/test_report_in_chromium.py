@@ -1,14 +1,10 @@
-"""The report in headless Chromium: what it shows, how it is used, and that nothing in it runs or loads."""
+"""The report in headless Chromium: what it shows, and how it is used."""
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
 import pytest
-from chromium import Browser, chromium
-from made_runs import labelling, make_run, page_data
+from chromium import Browser
+from made_runs import add_review, labelling, make_run, page_data
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -17,225 +13,6 @@ from hf_active_distill.reports import write_report
 
 
 pytestmark = pytest.mark.browser
-LONG = "x" * 1_000_000
-
-
-@pytest.fixture(scope="module")
-def opened():
-    with chromium() as browser:
-        browser.driver.get("about:blank")
-        yield browser
-
-
-@pytest.fixture
-def browser(opened: Browser):
-    opened.size(1200)
-    opened.prefer("light")
-    opened.requests()
-    opened.console()
-    return opened
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "out"
-    make_run(folder, rounds=3, rows=40)
-    make_run(folder / "compare-random", rounds=3, rows=40, selection="random", accuracies=[0.4, 0.4, 0.4, 0.45])
-    return write_report(folder)
-
-
-class Listener:
-    """A server that nobody shall speak to."""
-
-    def __init__(self):
-        heard = self.heard = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                heard.append(self.path)
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self) -> Listener:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def attacks(url: str) -> list[str]:
-    """What a pool or a teacher might write to do harm."""
-    return [
-        "<script>ran.push('script')</script>",
-        f"<script src='{url}/script.js'></script>",
-        f"<img src='{url}/image.png' onerror=\"ran.push('image')\">",
-        f"<svg onload=\"ran.push('svg')\"><use href='{url}/use.svg#a'/></svg>",
-        f"<iframe src='{url}/frame' srcdoc=\"<script>parent.ran.push('frame')</script>\"></iframe>",
-        f"<link rel=stylesheet href='{url}/style.css'><style>@import '{url}/import.css'; * {{display:none}}</style>",
-        f"<meta http-equiv=refresh content='0; url={url}/refresh'>",
-        f"<base href='{url}/'><form action='{url}/form'><input autofocus onfocus=\"ran.push('focus')\"></form>",
-        "</script><script>ran.push('end of data')</script><!--",
-        "<!--<script>",
-        "]]></style></script></textarea></title><body onload=\"ran.push('body')\">",
-        f"![image]({url}/markdown.png) [link](javascript:ran.push('link')) `code` **bold**",
-        "{{ 7 * 7 }} ${7 * 7} {% for x in y %} #{7*7}",
-        "\"'`;ran.push('quote');//",
-        "&lt;script&gt;ran.push('entity')&lt;/script&gt; &#x3C;b&#x3E;",
-        "__proto__",
-        "constructor",
-        "\u202egnp.exe\u202c right to left \u2067inside\u2069 \u200f\u0627\u0644\u0639\u0631\u0628\u064a\u0629 123",
-        "\u0000NUL \u001b[31mred \u0007 bell \ufeff\u2028\u2029",
-        "\ud800 alone, \udfff alone, \U0001f600 together",
-        "Z\u0351\u036b\u0343\u036a" * 40,
-        LONG,
-        "<b>" * 2000,
-        "\n" * 500 + "far below",
-    ]
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
-    """A run in which every text is one of the attacks in turn: ids, labels and settings as well."""
-    with Listener() as listener:
-        pool = attacks(listener.url)
-        pages = []
-        for name, make in (("steps", None), ("labels", labelling)):
-            counter = iter(range(10**9))
-
-            def text(plain: str, counter=counter) -> str:
-                # The place first: ids stay different when they are cut.
-                place = next(counter)
-                return f"{place} {pool[place % len(pool)]}"
-
-            folder = tmp_path_factory.mktemp("hostile") / f"<b onmouseover=ran.push(1)>{name}"
-            make_run(folder, rounds=2, rows=3 * len(pool), text=text, **({"make": make} if make else {}))
-            pages.append(write_report(folder))
-        yield listener, pool, pages
-
-
-def own_elements(browser: Browser) -> set[str]:
-    return set(browser.ask("return [...document.querySelectorAll('*')].map((e) => e.localName)"))
-
-
-def overflow(browser: Browser) -> int:
-    return browser.ask("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-
-
-PAGE_ELEMENTS = set(
-    "html head meta title style body script a header div p button h1 h2 h3 bdi span details summary dl dt dd nav "
-    "ol ul li main noscript section strong figure figcaption label select option canvas table caption thead tbody tr "
-    "th td input fieldset legend article ins del footer".split()
-)
-
-
-@pytest.mark.parametrize("kind", [0, 1], ids=["steps", "labels"])
-def test_nothing_of_a_hostile_pool_runs_or_loads(browser, hostile, kind):
-    listener, pool, pages = hostile
-    page = pages[kind]
-    browser.open(page)
-    cards = browser.ask(
-        """
-        const texts = new Set();
-        const next = () => [...document.querySelectorAll("#changed .pager button")].at(-1);
-        for (;;) {
-          document.querySelectorAll("details").forEach((element) => { element.open = true; });
-          document.querySelectorAll(".said").forEach((element) => texts.add(element.textContent.slice(0, 300)));
-          if (next().getAttribute("aria-disabled") === "true") break;
-          next().click();
-        }
-        return [...texts];
-        """
-    )
-    for button in browser.driver.find_elements(By.CSS_SELECTOR, "button.sort"):
-        button.send_keys(Keys.ENTER)
-    assert browser.ask("return ran") == [] and browser.ask("return failures") == []
-    assert browser.ask("return refused") == []
-    assert own_elements(browser) <= PAGE_ELEMENTS
-    assert browser.ask("return document.scripts.length") == 2
-    assert browser.driver.find_element(By.TAG_NAME, "h1").text.startswith("<b onmouseover=ran.push(1)>")
-    for attack in (pool[0], pool[8], pool[12], pool[14]):
-        assert any(attack in text for text in cards), attack
-    assert listener.heard == []
-    loaded = [url for url in browser.requests() if not url.startswith(("data:", "blob:"))]
-    assert loaded == [page.resolve().as_uri()]
-    assert [line for line in browser.console() if "SEVERE" in line] == []
-
-
-@pytest.mark.parametrize("kind", [0, 1], ids=["steps", "labels"])
-@pytest.mark.parametrize("width", [400, 1200])
-def test_a_hostile_pool_does_not_break_the_layout(browser, hostile, kind, width):
-    _, _, pages = hostile
-    browser.size(width)
-    browser.open(pages[kind])
-    assert overflow(browser) <= 0
-    wide = browser.ask(
-        """
-        const wide = [];
-        for (const element of document.querySelectorAll("section, .card, .tile, .scroll, .pair, h1, header, footer")) {
-          const box = element.getBoundingClientRect();
-          if (box.right > innerWidth + 1 || box.left < -1) wide.push(element.className || element.localName);
-        }
-        return wide;
-        """
-    )
-    assert wide == []
-
-
-def test_unseen_characters_are_shown_and_directions_kept_apart(browser, hostile):
-    _, pool, pages = hostile
-    browser.open(pages[0])
-    shown = browser.ask(
-        """
-        const box = document.createElement("div");
-        document.body.append(box);
-        box.append(...arguments[0].map((text) => said(text)));
-        const styles = [...box.children].map((e) => [getComputedStyle(e).unicodeBidi, e.getAttribute("dir")]);
-        const hidden = [...box.querySelectorAll(".hidden-char")].map((e) => e.textContent);
-        const raw = /[\\u202a-\\u202e\\u2066-\\u2069\\u0000]/.test(box.textContent);
-        box.remove();
-        return [styles, hidden, raw];
-        """,
-        [pool[17], pool[18], "a\r\nb"],
-    )
-    styles, hidden, raw = shown
-    assert all(style == ["isolate", "auto"] for style in styles)
-    assert hidden[:4] == ["U+202E", "U+202C", "U+2067", "U+2069"] and {"U+0000", "U+001B", "U+FEFF"} <= set(hidden)
-    assert not raw
-
-
-def test_the_policy_refuses_what_is_slipped_in(browser, page):
-    """The guard itself: were the page to make markup of a text after all, it would still not run or load."""
-    with Listener() as listener:
-        browser.open(page)
-        browser.ask(
-            """
-            const image = document.createElement("img");
-            image.src = `${arguments[0]}/image`;
-            const sheet = document.createElement("link");
-            sheet.rel = "stylesheet";
-            sheet.href = `${arguments[0]}/sheet`;
-            const frame = document.createElement("iframe");
-            frame.src = `${arguments[0]}/frame`;
-            document.body.append(image, sheet, frame);
-            fetch(`${arguments[0]}/fetch`).catch(() => {});
-            """,
-            listener.url,
-        )
-        assert "TrustedHTML" in browser.ask(
-            "try { document.body.innerHTML += '<img src=x>'; return ''; } catch (error) { return error.message; }"
-        )
-        WebDriverWait(browser.driver, 10).until(lambda driver: driver.execute_script("return refused.length") >= 4)
-        kinds = {line.split()[0] for line in browser.ask("return refused")}
-        assert {"img-src", "style-src-elem", "frame-src", "connect-src"} <= kinds
-        assert listener.heard == []
 
 
 def rows_of(browser: Browser, caption: str) -> list[list[str]]:
@@ -352,6 +129,17 @@ def test_labels_of_teacher_and_student_stand_side_by_side(browser, tmp_path):
     assert all(pair[0] != pair[1] for pair in pairs)
 
 
+def test_labels_after_training_are_shown_where_they_were_looked_at(browser, tmp_path):
+    add_review(make_run(tmp_path, rows=10, make=labelling))
+    browser.open(write_report(tmp_path))
+    section = browser.driver.find_element(By.ID, "differ")
+    assert "After training they agree on 83% of the rows it learnt from, Cohen's kappa 0.74." in section.text
+    pairs = rows_of(browser, "After training: what is mistaken for what, of 29 rows")
+    assert pairs == [["business", "sports", "4"], ["sports", "business", "1"]]
+    [row] = rows_of(browser, "After training: rows on which both are sure, and differ")
+    assert row == ["Shares of the club rose.", "business", "90%", "sports", "80%", "row-0-3"]
+
+
 def test_a_run_in_progress_says_so(browser, tmp_path):
     browser.open(write_report(make_run(tmp_path, trained=1, rounds=3)))
     about = browser.driver.find_element(By.ID, "about").text
@@ -457,7 +245,7 @@ def test_the_button_overrides_the_systems_theme(browser, page):
 def test_it_fits_small_windows(browser, page, width):
     browser.size(width)
     browser.open(page)
-    assert overflow(browser) <= 0
+    assert browser.overflow() <= 0
     charts = browser.driver.find_elements(By.CSS_SELECTOR, ".chart canvas")
     assert charts and all(chart.rect["width"] <= width for chart in charts)
 

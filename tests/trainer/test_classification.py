@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers_models import tiny_classifier, tiny_model, tiny_tokenizer
 from label_run import EVAL, LABELS, POOL, TEXTS, RuleAnnotation, build, share_of, teacher
+from made_runs import page_data
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
@@ -362,6 +363,7 @@ def test_where_teacher_and_student_disagree(tmp_path):
     trainer = build(str(tmp_path), {})
     trainer.train()
     confusion = json.loads((tmp_path / "confusion.json").read_text())
+    assert page_data(tmp_path / "report/index.html")["review"]["rows"] == 48
     assert np.sum(confusion["counts"]) == 48 and confusion["labels"] == LABELS
     assert np.sum(confusion["counts"], axis=1).tolist() == [16, 16, 16]
     lines = [json.loads(line) for line in (tmp_path / "disagreements.jsonl").read_text().splitlines()]

@@ -69,9 +69,41 @@ function differencesTable(data, show) {
   return [h("div", { class: "controls" }, field("Round", choices(roundChoices(data), (round) => table.show(of(round)), String(last)))), table.element];
 }
 
+// After training, of students that answer with labels: the student as it is now.
+function reviewTables(review) {
+  const mistaken = new DataTable({
+    caption: `After training: what is mistaken for what, of ${count(review.rows)} rows`,
+    rows: review.pairs,
+    pageSize: 10,
+    empty: "They agree on every row.",
+    columns: [
+      { label: "Teacher says", value: (p) => p.teacher, cell: (p) => said(p.teacher) },
+      { label: "Student says", value: (p) => p.student, cell: (p) => said(p.student) },
+      { label: "Rows", number: true, value: (p) => p.rows, cell: (p) => count(p.rows) },
+    ],
+  });
+  const apart = new DataTable({
+    caption: "After training: rows on which both are sure, and differ",
+    rows: review.rows_apart,
+    pageSize: 10,
+    empty: "There is none.",
+    columns: [
+      { label: "Text", wide: true, value: (r) => r.prompt, cell: (r) => said(r.prompt, "clamp") },
+      { label: "Teacher", value: (r) => r.teacher, cell: (r) => said(r.teacher) },
+      { label: "Sure", number: true, value: (r) => r.teacher_sure, cell: (r) => share(r.teacher_sure) },
+      { label: "Student", value: (r) => r.student, cell: (r) => said(r.student) },
+      { label: "Sure", number: true, value: (r) => r.student_sure, cell: (r) => share(r.student_sure) },
+      { label: "Row", value: (r) => r.id, cell: (r) => said(r.id, "id") },
+    ],
+  });
+  const kappa = review.kappa == null ? "" : `, Cohen's kappa ${review.kappa.toFixed(2)}`;
+  return [h("p", {}, `After training they agree on ${share(review.agreement)} of the rows it learnt from${kappa}.`), mistaken.element, apart.element];
+}
+
 function drawDifferences(section, data, show) {
+  if (data.review) section.append(...reviewTables(data.review));
   if (!data.rows.some(comparable)) {
-    section.append(note("The student's own answers were not recorded in this run: only the teacher's are."));
+    if (!data.review) section.append(note("The student's own answers were not recorded in this run: only the teacher's are."));
     return;
   }
   section.append(
