@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ..errors import ConfigurationError, DataError
@@ -219,7 +220,10 @@ def _leg_counting(start: int, stop: int) -> Iterator[Worked]:
         animals: dict[str, int] = entry["metadata"]["animals"]
         legs = {animal: count * ANIMALS[animal] for animal, count in animals.items()}
         steps = [f"{animal}: {count} * {ANIMALS[animal]} = {legs[animal]}" for animal, count in animals.items()]
-        steps.append(f"{' + '.join(map(str, legs.values()))} = {entry['answer']}")
+        totals = list(accumulate(legs.values()))
+        steps += [
+            f"{total} + {more} = {total + more}" for total, more in zip(totals, list(legs.values())[1:], strict=False)
+        ]
         told = ", ".join(f"{count} {animal}{'s' if count > 1 else ''}" for animal, count in animals.items())
         question = f"Question: How many legs are there in total if you have {told}?\n"
         unknown = bool(UNKNOWN_ANIMALS & set(animals))
