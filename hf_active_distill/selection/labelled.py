@@ -92,7 +92,8 @@ def discriminative(
     mean = embeddings.mean(axis=0)
     spread = embeddings.std(axis=0)
     spread = np.where(spread > 0, spread, 1)
-    points = (embeddings - mean) / spread
+    points = embeddings - mean
+    points /= spread
     known = points[:0] if labelled is None else (labelled.astype(points.dtype, copy=False) - mean) / spread
     is_open = np.ones(len(points), dtype=bool)
     scores = np.zeros(len(points))
