@@ -1,7 +1,7 @@
 """
 What a teacher's labels buy a classifier: every strategy, LLKD, and asking last, on real text.
 
-    python benchmarks/classification.py linear --data_dir DIR --output_dir OUT [--seeds 0 1 2 3 4] [--arms random margin]
+    python benchmarks/classification.py linear --data_dir DIR --output_dir OUT [--seeds 0 1] [--arms random margin]
     python benchmarks/classification.py full   --data_dir DIR --output_dir OUT [--seeds 0 1 2]
     python benchmarks/classification.py report --output_dir OUT
 
@@ -293,9 +293,8 @@ def result(
 ) -> Result:
     accuracy, macro_f1 = world.measure(predicted)
     seconds = time.perf_counter() - started
-    return Result(
-        regime, world.data.name, arm, world.seed, calls, trained, accuracy, macro_f1, world.pool.teacher_accuracy, seconds
-    )
+    right = world.pool.teacher_accuracy
+    return Result(regime, world.data.name, arm, world.seed, calls, trained, accuracy, macro_f1, right, seconds)
 
 
 def full_pool(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
@@ -327,7 +326,7 @@ def run_linear(args: argparse.Namespace) -> None:
         for name in args.data_sets:
             world = None
             for arm in args.arms or arms:
-                budgets = [budget for budget in BUDGETS]
+                budgets = list(BUDGETS)
                 if ("linear", name, arm, seed) in {key[:4] for key in done}:
                     continue
                 world = world or load_world(name, args.data_dir, args.output_dir, seed)

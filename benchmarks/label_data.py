@@ -139,7 +139,8 @@ def embed(texts: Sequence[str], folder: Path, batch_size: int = 32) -> np.ndarra
     found = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        inputs = tokenizer([texts[i] for i in part], padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = [texts[index] for index in part]
+        inputs = tokenizer(batch, padding=True, truncation=True, max_length=128, return_tensors="pt")
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
@@ -176,9 +177,7 @@ def make_pool(data: DataSet, embeddings: np.ndarray, seed: int) -> Pool:
     return Pool(half_b, [data.train.texts[i] for i in half_b], truth, probabilities, right, learnt)
 
 
-def _reach(
-    accuracy: float, logits_at: Callable[[float], np.ndarray], truth: np.ndarray, *, falling: bool
-) -> float:
+def _reach(accuracy: float, logits_at: Callable[[float], np.ndarray], truth: np.ndarray, *, falling: bool) -> float:
     """The level at which a share `accuracy` of the rows is right, by bisection."""
     low, high = 0.0, 16.0
     for _ in range(30):

@@ -67,7 +67,8 @@ class Table:
 
     def shares(self) -> list[str]:
         """Rows that the gates trained on."""
-        lines = ["| arm | calls | share of the labelled rows trained on | macro-F1 less its reference |", "|---|---|---|---|"]
+        lines = ["| arm | calls | share of the labelled rows trained on | macro-F1 less its reference |"]
+        lines.append("|---|---|---|---|")
         for arm in ("llkd", "teacher_gate", "student_gate"):
             rows = self.by_cell.get((arm, -1), {}).values()
             if not rows:
