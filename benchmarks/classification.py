@@ -59,6 +59,7 @@ STRATEGIES = (
     "llkd_gate",
     "uncertainty_then_coverage",
 )
+OPTIONS: dict[str, dict[str, Any]] = {"least_confidence": {"over": "label"}}
 GATES = {"full_pool_steps": "off", "teacher_gate": "teacher_only", "student_gate": "student_only", "llkd": "both"}
 AUDIT_SHARE = 0.1
 DROPOUT, DROPOUT_SAMPLES = 0.2, 10
@@ -121,7 +122,7 @@ class Head:
         if len(set(labels.tolist())) < 2:
             self.only = int(labels[0]) if len(labels) else 0
             return
-        self.model = LogisticRegression(C=10.0, max_iter=500)
+        self.model = LogisticRegression(C=3.0, max_iter=500)
         self.model.fit(world.rows[chosen], labels, sample_weight=weights)
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
@@ -193,7 +194,7 @@ def round_sizes(budgets: list[int]) -> Iterator[tuple[int, bool]]:
 
 def chosen_rows(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     """A strategy: rounds of asking, a head learnt anew on all answers after each."""
-    strategy, started = as_strategy(arm), time.perf_counter()
+    strategy, started = as_strategy(arm, **OPTIONS.get(arm, {})), time.perf_counter()
     chosen: list[int] = []
     head = Head(world, chosen)
     for index, (size, measured) in enumerate(round_sizes(budgets)):
