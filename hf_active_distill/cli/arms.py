@@ -1,4 +1,4 @@
-"""What every recipe does: a teacher at hand, an arm and the one beside it, card, report, and the push."""
+"""What every recipe does: a teacher at hand, an arm and the one beside it, card and report."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ..errors import (
     ConfigurationError,
     DataError,
 )
+from ..hub import pushed_lines
 from ..reports import write_report
 from ..synthetic import get_world
 from ..trainer import ActiveDistillationConfig, ActiveDistillationTrainer
@@ -97,6 +98,9 @@ def run_arms(script_args: ScriptArguments, training_args: ActiveDistillationConf
     """Runs the arm, and the one to compare with. Returns the exit code."""
     if script_args.dataset_name.startswith(SYNTHETIC):
         get_world(script_args.dataset_name.removeprefix(SYNTHETIC))  # an unknown one is told before a server starts
+    # Every round as a version, rather than the last student alone.
+    training_args.push_rounds |= training_args.push_to_hub
+    training_args.push_to_hub = False
     arms = {training_args.selection: training_args}
     if script_args.compare is not None:
         arms[script_args.compare] = replace(
@@ -104,8 +108,7 @@ def run_arms(script_args: ScriptArguments, training_args: ActiveDistillationConf
             selection=script_args.compare,
             selection_kwargs=None,
             output_dir=str(training_args.output_path / f"compare-{script_args.compare}"),
-            # One name on the Hub takes one student.
-            push_to_hub=False,
+            # One name on the Hub takes one run.
             push_rounds=False,
             lineage_dir=None,
         )
@@ -130,13 +133,13 @@ def run_arms(script_args: ScriptArguments, training_args: ActiveDistillationConf
 
 
 def finish(trainer: ActiveDistillationTrainer) -> None:
-    """What is complete only when the arm beside it has ended: card with learning curve, report; and the push."""
+    """What is complete only when the arm beside it has ended: card with learning curve, and report."""
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         write_report(trainer.args.output_path)
         print(f"Student, annotations.parquet, metrics.jsonl and report/index.html are in {trainer.args.output_dir}.")
-    if trainer.args.push_to_hub:
-        trainer.push_to_hub()
+        for line in pushed_lines(trainer.args.output_path):
+            print(line)
 
 
 def make_recipe_parser(name: str, prog: str | None = None) -> TrlParser:

@@ -110,7 +110,8 @@ def freeze(folder: LineageFolder, partial: Path, contents: RoundContents) -> Fro
     }
     for part in (POOL, ANNOTATIONS):
         write_json(partial / part / ROUND_FILE, info)
-    _write_student(partial / STUDENT, contents, {**info, "journal_id": journal_id})
+    of_student = {"journal_id": journal_id, "restored_from": folder.restored_from()}
+    _write_student(partial / STUDENT, contents, {**info, **of_student})
     _write_cards(partial, contents)
     return folder.finish(partial, round_index=record.round, journal_id=journal_id, frozen_id=frozen_id)
 

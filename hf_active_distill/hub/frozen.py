@@ -93,10 +93,17 @@ class LineageFolder:
             write_json(self.folder / _IDENTITY_FILE, identity)
         return identity["lineage"]
 
-    def note_target(self, target: str) -> None:
-        """Keeps where rounds go, for `hf-active-distill push`."""
-        self.id()
-        write_json(self.folder / _IDENTITY_FILE, {**(self._identity() or {}), "target": target})
+    def begin(self, target: str) -> None:
+        """
+        Says where the rounds of this run go from now on. Under a new name begins a new lineage, with all rows of the
+        rounds before: a restored run does not go on in the place that it came from unless it is told to.
+        """
+        gone_to = [str(frozen.pushed["target"]) for frozen in self.rounds() if frozen.pushed is not None]
+        identity = self._identity() or {}
+        if gone_to and not self.waiting() and not any(same_target(target, gone) for gone in gone_to):
+            self.clear()
+            identity.pop("lineage")
+        write_json(self.folder / _IDENTITY_FILE, {"lineage": uuid.uuid4().hex, **identity, "target": target})
 
     def target(self) -> str | None:
         """Where the run's rounds go."""
@@ -105,6 +112,10 @@ class LineageFolder:
     def base_model(self) -> str | None:
         """Of a restored run, the model that its student began as."""
         return (self._identity() or {}).get("base_model")
+
+    def restored_from(self) -> dict[str, str] | None:
+        """Of a restored run, the name and tag on the Hub that it goes on from."""
+        return (self._identity() or {}).get("restored_from")
 
     def _identity(self) -> dict[str, Any] | None:
         path = self.folder / _IDENTITY_FILE
@@ -155,7 +166,9 @@ class LineageFolder:
 
     def adopt_round(self, info: dict[str, Any], *, target: str, commits: dict[str, str], files: list[str]) -> None:
         """Notes a round that was restored: the next one goes on behind it."""
-        identity = {"lineage": info["lineage"], "base_model": info["base_model"]}
+        identity: dict[str, Any] = {"lineage": info["lineage"], "base_model": info["base_model"]}
+        if not os.path.isabs(target):
+            identity["restored_from"] = {"name": target, "tag": tag_of(info["round"])}
         write_json(self.folder / _IDENTITY_FILE, identity)
         folder = self.folder / tag_of(info["round"])
         body = {
@@ -178,6 +191,22 @@ class LineageFolder:
             ) from error
         fields = ("lineage", "round", "id", "journal_id", "deleted")
         return FrozenRound(folder=folder, **{name: body[name] for name in fields})
+
+
+def same_target(named: str, pushed: str) -> bool:
+    """Whether a name that may lack its `user/` means the place that was pushed to."""
+    return pushed == named or ("/" not in named and pushed.endswith(f"/{named}") and not os.path.isabs(pushed))
+
+
+def pushed_lines(output_dir: str | Path) -> list[str]:
+    """Where the rounds of a run are, in words; nothing for a run that keeps none."""
+    rounds = LineageFolder(output_dir).rounds()
+    pushed = [(frozen.tag, frozen.pushed["target"]) for frozen in rounds if frozen.pushed is not None]
+    waiting = [frozen.tag for frozen in rounds if frozen.pushed is None]
+    lines = [f"{', '.join(tag for tag, _ in pushed)} are at {pushed[-1][1]}."] if pushed else []
+    if waiting:
+        lines.append(f"{', '.join(waiting)} wait to be pushed: `hf-active-distill push {output_dir}`.")
+    return lines
 
 
 def write_json(path: Path, body: dict[str, Any]) -> None:

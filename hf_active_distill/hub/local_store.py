@@ -36,8 +36,8 @@ class LocalStore(LineageStore):
     """
 
     def __init__(self, path: Path):
-        super().__init__(str(path))
-        self.path = path
+        self.path = path.absolute()
+        super().__init__(str(self.path))
 
     def prepare(self) -> None:
         try:

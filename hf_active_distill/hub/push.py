@@ -181,7 +181,8 @@ def _patiently(work: Callable[[], T], wait: Callable[[float], bool], waits: tupl
 
 
 def _require_same_target(folder: LineageFolder, store: LineageStore) -> None:
-    elsewhere = {str(r.pushed["target"]) for r in folder.rounds() if r.pushed is not None} - {store.name}
+    gone_to = {str(frozen.pushed["target"]) for frozen in folder.rounds() if frozen.pushed is not None}
+    elsewhere = gone_to - {store.name}
     if elsewhere:
         raise LineageConflictError(
             f"Earlier rounds of this run are at {', '.join(sorted(elsewhere))}, the others cannot go to {store.name}: "

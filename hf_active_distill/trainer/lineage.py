@@ -81,7 +81,7 @@ class LineageCallback(ActiveDistillationCallback):
             return
         if state.global_step == 0 and not len(self.trainer.book.store):
             self.folder.clear()
-        self.folder.note_target(str(target_name(args)))
+        self.folder.begin(str(target_name(args)))
         self.pusher = RoundPusher(lambda: target_store(args), self.folder, secrets_of(self.trainer))
         if self.folder.waiting():  # of a process that was killed
             self.pusher.notify()
@@ -249,7 +249,7 @@ def _forget_paths(folder: Path, base_model: str | None) -> None:
 def target_name(args: ActiveDistillationConfig) -> str | Path:
     """Where rounds go: `lineage_dir`, or a name on the Hub, by default that of the run's folder."""
     if args.lineage_dir is not None:
-        return Path(args.lineage_dir)
+        return Path(args.lineage_dir).absolute()
     return args.hub_model_id or args.output_path.absolute().name
 
 

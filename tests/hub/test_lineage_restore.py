@@ -6,15 +6,16 @@ import json
 import shutil
 from collections import Counter
 
+import label_run
 import pytest
 from helpers_models import tiny_model
-from lineage_helpers import Asked, assert_same_run, run
+from lineage_helpers import Asked, assert_same_rounds, assert_same_run, run
 from safetensors import safe_open
 from tiny_run import EVAL, build
 
 from hf_active_distill import ActiveDistillationTrainer
 from hf_active_distill.errors import CheckpointError, LineageError
-from hf_active_distill.trainer.lineage import configuration_of
+from hf_active_distill.trainer.lineage import LineageCallback, configuration_of
 
 
 SEEDS = [{"prompt": f"How much is {i} and 1?", "completion": f"add them\n#### {i + 1}"} for i in range(200, 203)]
@@ -74,6 +75,28 @@ def test_a_restored_run_is_pushed_behind_the_round_it_came_from(tmp_path):
     assert len(list((tmp_path / "lineage/annotations/round-002/annotations").iterdir())) == 3
 
 
+def test_a_restored_run_under_another_name_brings_all_rows_along(tmp_path):
+    run(tmp_path / "whole", args={"lineage_dir": str(tmp_path / "lineage"), "num_rounds": 2})
+    trainer = ActiveDistillationTrainer.from_round(
+        tmp_path / "lineage", "0", output_dir=str(tmp_path / "on"), teacher=Asked(), eval_dataset=EVAL
+    )
+    # As with `args=`: where rounds go is not part of a round.
+    trainer.args.lineage_dir = str(tmp_path / "other")
+    trainer.lineage = LineageCallback(trainer)
+    trainer.add_callback(trainer.lineage)
+    trainer.train()
+    assert trainer.lineage.pusher.error is None
+    assert [path.name for path in (tmp_path / "other/student").glob("round-*")] == ["round-001"]
+    tables = tmp_path / "other/annotations/round-001/annotations"
+    assert sorted(path.name for path in tables.iterdir()) == ["round-000.parquet", "round-001.parquet"]
+    assert (tmp_path / "other/pool/round-001/rows").is_dir()
+    again = ActiveDistillationTrainer.from_round(
+        tmp_path / "other", "1", output_dir=str(tmp_path / "again"), teacher=Asked(), eval_dataset=EVAL
+    )
+    again.train()
+    assert_same_rounds(trainer, again)
+
+
 def test_without_the_original_folder_and_without_its_data(tmp_path, monkeypatch):
     """Seed rows, teacher-made references and the pool come along."""
     monkeypatch.setattr("tiny_run.EVAL", [{"prompt": row["prompt"]} for row in EVAL])
@@ -129,3 +152,24 @@ def test_what_cannot_be_restored_says_why(tmp_path):
     trainer.args.samples_per_round = 5
     with pytest.raises(CheckpointError, match="samples_per_round was 4, is 5"):
         trainer.train()
+
+
+def test_a_student_that_answers_with_labels_behind_a_gate(tmp_path):
+    """Its heads, the rows as its task reads them, and the moving averages of the gate come along."""
+    args = {"num_rounds": 3, "samples_per_round": 8, "gate": "llkd", "lineage_dir": str(tmp_path / "lineage")}
+    seeds = [{"text": "There are 3 birds.", "label": "birds"}, {"text": "First add 4.", "label": "numbers"}]
+    whole = label_run.build(str(tmp_path / "whole"), {"args": args}, train_dataset=seeds)
+    whole.train()
+    assert whole.lineage.pusher.error is None
+    again = ActiveDistillationTrainer.from_round(
+        tmp_path / "lineage",
+        "round-001",
+        output_dir=str(tmp_path / "again"),
+        teacher=label_run.teacher,
+        eval_dataset=label_run.EVAL,
+        annotation=label_run.RuleAnnotation(whole.task),
+        task=whole.task,
+    )
+    again.train()
+    assert again.data.seeds == whole.data.seeds
+    assert_same_run(whole, again)
