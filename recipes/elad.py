@@ -31,7 +31,8 @@ accelerate launch recipes/elad.py \
 ```
 
 Every round as a version on the Hub: add `--push_to_hub --hub_model_id user/name`. What it will cost, without a single
-teacher call: add `--plan`. Two processes on a CPU: `torchrun --nproc_per_node 2 recipes/elad.py ...`. Go on after an interruption: add `--resume_from_checkpoint true`.
+teacher call: add `--plan`. Two processes on a CPU: `torchrun --nproc_per_node 2 recipes/elad.py ...`. Go on after an
+interruption: add `--resume_from_checkpoint true`.
 
 The program ends with 0 when all rounds are done, 2 for a configuration that cannot work, 3 when the budget was reached
 (the student is trained and saved), 4 when the teacher is gone, 5 for the journal, 6 for checkpoints, 130 after Ctrl-C,
