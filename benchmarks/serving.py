@@ -1,26 +1,35 @@
 """
 Tokens a second of the teacher server against the model called directly, in one run on the same weights.
 
-    OMP_NUM_THREADS=1 python benchmarks/serving.py [--hidden_size 256 --num_layers 6 --requests 64 ...]
+    OMP_NUM_THREADS=1 python benchmarks/serving.py [--hidden_size 256 --num_layers 6 --requests 32 ...]
 
-Prompts of mixed lengths are continued greedily by a fixed number of tokens, in four ways: `generate` on full batches
+Prompts of mixed lengths are continued greedily by a fixed number of tokens, in five ways: `generate` on full batches
 (left-padded, sorted by length, the best case for it), `generate` on one prompt after the other, `generate_batch`
-(transformers' own continuous batching, where the version has it), and `hf-active-distill serve` over HTTP with
-`--concurrency` requests in flight. The server is a process of its own with as many threads as this one, which sleeps
-meanwhile.
+(transformers' own continuous batching, where the version has it), `hf-active-distill serve` over HTTP with
+`--concurrency` requests in flight, and `transformers serve --continuous-batching` the same way, where
+`transformers[serving]` is installed. The servers are processes of their own with as many threads as this one, which
+sleeps meanwhile. The ways take turns; figures are medians over the turns, and so are the ratios within a turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import importlib.util
 import json
 import os
 import random
+import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,19 +40,23 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from hf_active_distill.serving import EmbeddedServer
 
 
+# Slow, and the same for every prompt: eight of them tell.
+ONE_BY_ONE = "generate, one by one"
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden_size", type=int, default=256)
     parser.add_argument("--num_layers", type=int, default=6)
     parser.add_argument("--vocab_size", type=int, default=8192)
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--prompt_tokens", type=int, nargs=2, default=(24, 96), metavar=("LEAST", "MOST"))
-    parser.add_argument("--new_tokens", type=int, default=64)
+    parser.add_argument("--new_tokens", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--repeats", type=int, default=3, help="the best of them is reported")
+    parser.add_argument("--repeats", type=int, default=3, help="turns, after one that warms up")
     return parser.parse_args()
 
 
@@ -65,6 +78,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, list[list[int]]]:
         eos_token_id=None,
         pad_token_id=0,
     )
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
     numbers = random.Random(0)
     lengths = [numbers.randint(*args.prompt_tokens) for _ in range(args.requests)]
     prompts = [[numbers.randrange(1, args.vocab_size) for _ in range(length)] for length in lengths]
@@ -72,15 +86,11 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, list[list[int]]]:
     return model, tokenizer, prompts
 
 
-def best(run: Callable[[], int], repeats: int) -> float:
-    """Tokens a second of the fastest run; the first one warms up and is not counted."""
-    run()
-    speeds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        tokens = run()
-        speeds.append(tokens / (time.perf_counter() - start))
-    return max(speeds)
+def speed(run: Callable[[], int], expected: int, name: str) -> float:
+    """Tokens a second."""
+    start = time.perf_counter()
+    assert run() == expected, f"{name} did not write all tokens"
+    return expected / (time.perf_counter() - start)
 
 
 def direct(model: Any, prompts: list[list[int]], batch_size: int, new_tokens: int) -> int:
@@ -97,13 +107,9 @@ def direct(model: Any, prompts: list[list[int]], batch_size: int, new_tokens: in
     return tokens
 
 
-def continuous(model: Any, prompts: list[list[int]], concurrency: int, new_tokens: int) -> int:
+def continuous(model: Any, prompts: list[list[int]], concurrency: int, new_tokens: int, pages: int) -> int:
     """transformers' own continuous batching."""
-    pages = 1 + (max(map(len, prompts)) + new_tokens) // 256
-    # The default would take most of the machine's memory.
-    settings = transformers.ContinuousBatchingConfig(
-        num_blocks=2 * concurrency * pages, max_requests_per_batch=concurrency
-    )
+    settings = transformers.ContinuousBatchingConfig(num_blocks=pages, max_requests_per_batch=concurrency)
     generation = transformers.GenerationConfig(
         max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
     )
@@ -111,49 +117,118 @@ def continuous(model: Any, prompts: list[list[int]], concurrency: int, new_token
     return sum(len(output.generated_tokens) for output in outputs.values())
 
 
-def served(url: str, prompts: list[list[int]], concurrency: int, new_tokens: int) -> int:
-    """`/generate` over HTTP, `concurrency` requests in flight."""
+def posted(url: str, route: str, bodies: list[dict[str, Any]], count: Callable[[Any], int], concurrency: int) -> int:
+    """Requests over HTTP, `concurrency` of them in flight; the tokens of all answers."""
     host = url.removeprefix("http://")
 
-    def ask(prompt: list[int]) -> int:
+    def ask(body: dict[str, Any]) -> int:
         connection = http.client.HTTPConnection(host, timeout=600)
-        parameters = {"max_new_tokens": new_tokens, "details": True}
-        body = {"inputs": " ".join(f"w{token}" for token in prompt), "parameters": parameters}
-        connection.request("POST", "/generate", json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", route, json.dumps(body), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())
         connection.close()
-        return answer["details"]["generated_tokens"]
+        return count(answer)
 
     with ThreadPoolExecutor(concurrency) as pool:
-        return sum(pool.map(ask, prompts))
+        return sum(pool.map(ask, bodies))
+
+
+def words(prompt: list[int]) -> str:
+    return " ".join(f"w{token}" for token in prompt)
+
+
+def ours(url: str, prompts: list[list[int]], concurrency: int, new_tokens: int) -> int:
+    """`/generate` of the teacher server."""
+    parameters = {"max_new_tokens": new_tokens, "details": True}
+    bodies = [{"inputs": words(prompt), "parameters": parameters} for prompt in prompts]
+    return posted(url, "/generate", bodies, lambda answer: answer["details"]["generated_tokens"], concurrency)
+
+
+def theirs(url: str, model: str, prompts: list[list[int]], concurrency: int, new_tokens: int) -> int:
+    """Chats with `transformers serve`, whose template is the prompt alone."""
+    bodies = [
+        {
+            "model": model,
+            "messages": [{"role": "user", "content": words(prompt)}],
+            "max_tokens": new_tokens,
+            "temperature": 0.0,
+        }
+        for prompt in prompts
+    ]
+    count = lambda answer: answer["usage"]["completion_tokens"]  # noqa: E731
+    return posted(url, "/v1/chat/completions", bodies, count, concurrency)
+
+
+@contextmanager
+def transformers_serve(folder: str, args: argparse.Namespace) -> Iterator[str | None]:
+    """URL of a `transformers serve` on the model, `None` where it cannot be started."""
+    if not hasattr(transformers, "ContinuousBatchingConfig") or importlib.util.find_spec("fastapi") is None:
+        yield None
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = str(Path(sys.executable).with_name("transformers"))
+    command = [script, "serve", folder, "--host", "127.0.0.1", "--port", str(port), "--continuous-batching"]
+    command += ["--device", args.device, "--dtype", args.dtype, "--cb-num-blocks", str(blocks(args))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(1200):
+            if process.poll() is not None:
+                yield None
+                return
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def blocks(args: argparse.Namespace) -> int:
+    """Cache pages for the requests in flight, twice over: the default would take most of the machine's memory."""
+    return 2 * args.concurrency * (1 + (args.prompt_tokens[1] + args.new_tokens) // 256)
+
+
+def report(args: argparse.Namespace, parameters: int, speeds: dict[str, list[float]]) -> None:
+    print(f"{parameters / 1e6:.1f}M parameters, {args.requests} prompts of {args.prompt_tokens} tokens, ", end="")
+    print(f"{args.new_tokens} new each, {args.concurrency} at once, {args.device}, ", end="")
+    print(f"{args.threads} thread(s) of {os.cpu_count()}, medians of {args.repeats}")
+    ours = speeds["serve, over HTTP"]
+    for name, values in speeds.items():
+        ratio = median(mine / value for mine, value in zip(ours, values, strict=True))
+        print(f"{name:24} {median(values):9.0f} tokens/s   {ratio:6.2f}x is what the server gives")
 
 
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     model, tokenizer, prompts = build(args)
-    expected = args.requests * args.new_tokens
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        load = (prompts, args.concurrency, args.new_tokens)
         ways: dict[str, Callable[[], int]] = {
-            "generate, full batches": lambda: direct(model, prompts, args.concurrency, args.new_tokens),
-            "generate, one by one": lambda: direct(model, prompts, 1, args.new_tokens),
+            "generate, full batches": lambda: direct(model, *load),
+            ONE_BY_ONE: lambda: direct(model, prompts[:8], 1, args.new_tokens),
         }
         if hasattr(transformers, "ContinuousBatchingConfig"):
-            ways["generate_batch"] = lambda: continuous(model, prompts, args.concurrency, args.new_tokens)
+            ways["generate_batch"] = lambda: continuous(model, *load, blocks(args))
         options = ("--threads", str(args.threads), "--device", args.device)
-        with EmbeddedServer(folder, *options, threads=args.threads) as server:
-            ways["serve, over HTTP"] = lambda: served(server.url, prompts, args.concurrency, args.new_tokens)
-            for name, way in ways.items():
-                assert way() == expected, f"{name} did not write all tokens"
-            speeds = {name: best(way, args.repeats) for name, way in ways.items()}
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters / 1e6:.1f}M parameters, {args.requests} prompts of {args.prompt_tokens} tokens, ", end="")
-    print(f"{args.new_tokens} new each, {args.concurrency} at once, {args.device}, ", end="")
-    print(f"{args.threads} thread(s) of {os.cpu_count()}")
-    for name, speed in speeds.items():
-        print(f"{name:24} {speed:9.0f} tokens/s   {speeds['serve, over HTTP'] / speed:6.2f}x is what the server gives")
+        server = servers.enter_context(EmbeddedServer(folder, *options, threads=args.threads))
+        ways["serve, over HTTP"] = lambda: ours(server.url, *load)
+        peer = servers.enter_context(transformers_serve(folder, args))
+        if peer is not None:
+            ways["transformers serve"] = lambda: theirs(peer, folder, *load)
+        counts = {name: args.new_tokens * (8 if name == ONE_BY_ONE else args.requests) for name in ways}
+        turns = [{name: speed(ways[name], counts[name], name) for name in ways} for _ in range(1 + args.repeats)]
+        speeds = {name: [turn[name] for turn in turns[1:]] for name in ways}
+    report(args, sum(parameter.numel() for parameter in model.parameters()), speeds)
+    if peer is None:
+        print("transformers serve was not measured: it needs `pip install transformers[serving]`, version 5")
 
 
 if __name__ == "__main__":

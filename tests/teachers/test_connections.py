@@ -133,19 +133,6 @@ def test_what_is_no_http_broke_the_connection():
 # --- connections
 
 
-def test_connections_are_kept_and_shared_by_calls():
-    with FaultServer(tgi_routes()) as server:
-
-        async def many():
-            teacher = load_teacher("tgi+" + server.url)
-            for _ in range(5):
-                await asyncio.gather(*(teacher.ask(REQUEST) for _ in range(4)))
-            await teacher.aclose()
-
-        asyncio.run(many())
-        assert server.count("/generate") == 20 and server.connections == 4
-
-
 def test_loops_that_ended_without_a_word_are_forgotten():
     with FaultServer(tgi_routes()) as server:
         teacher = load_teacher("tgi+" + server.url)
