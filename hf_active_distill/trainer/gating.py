@@ -11,6 +11,7 @@ Every process scores its share of the candidates and has all scores, so that eac
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from .schedule import TrainingRows, derived_seed
 
 if TYPE_CHECKING:
     from .trainer import ActiveDistillationTrainer
+
+logger = logging.getLogger(__name__)
 
 #: Index of a training row, and its weight in the loss.
 Kept = tuple[int, float]
@@ -80,18 +83,23 @@ class GatedStream:
         #: Steps that were skipped, by round.
         self.skipped: dict[int, int] = {}
         self.used: set[int] = set()
+        #: Whether the round has nothing left that the gate would keep.
+        self.exhausted = False
         self._dry = 0
 
     def next_step(self, round_index: int) -> list[Kept] | None:
         """
         The rows of the next optimiser step, `None` where too few are kept and the step is to be skipped.
 
+        When nothing is kept over a whole pass of the rows, there is nothing left to learn: where the teacher is sure,
+        the student is, too. The rest of the round is skipped without another look.
+
         Raises:
-            [`~errors.ConfigurationError`]: When nothing is kept over a whole pass of the rows.
+            [`~errors.ConfigurationError`]: When that is so before a single step was made.
         """
         self._enter(round_index)
         for _ in range(self._max_draws):
-            if len(self.waiting) >= self._batch_size:
+            if len(self.waiting) >= self._batch_size or self.exhausted:
                 break
             self._draw()
         if len(self.waiting) < self._batch_size:
@@ -125,6 +133,7 @@ class GatedStream:
             "waiting": [list(entry) for entry in self.waiting],
             "skipped": {str(index): count for index, count in self.skipped.items()},
             "used": sorted(self.used),
+            "exhausted": self.exhausted,
             "dry": self._dry,
         }
 
@@ -135,11 +144,13 @@ class GatedStream:
         self.waiting = [(int(index), float(weight)) for index, weight in state["waiting"]]
         self.skipped = {int(index): count for index, count in state["skipped"].items()}
         self.used = set(state["used"])
+        self.exhausted = state["exhausted"]
 
     def _enter(self, round_index: int) -> None:
         if round_index == self.round:
             return
-        self.round, self.draws, self.waiting, self._dry = round_index, 0, [], 0
+        self.round, self.draws, self.waiting = round_index, 0, []
+        self._dry, self.exhausted = 0, False
         if self._fresh_rounds:
             self.gate = self._make_gate()
 
@@ -160,12 +171,23 @@ class GatedStream:
         self._dry = 0 if kept else self._dry + len(indices)
         # A tiny set is passed over in a draw or two: thresholds get as many draws as a step has to settle.
         if self._dry >= max(len(self._rows), self._batch_size * self._max_draws):
+            self._end_round()
+
+    def _end_round(self) -> None:
+        if not self.used:
             raise ConfigurationError(
-                f"The gate kept none of {self._dry} candidates, a whole pass of the rows: at no label is the teacher "
-                "confident where the student is unsure. Try `gate_kwargs={'class_factor': 'own'}` or "
-                "`{'min_class_share': 0.1}`, a gate with one condition (`gate='teacher'`), or end training earlier: "
-                "the student may have learnt all there is."
+                f"The gate kept none of {self._dry} candidates, a whole pass of the rows, before a single step: at no "
+                "label is the teacher confident where the student is unsure. Try `gate_kwargs={'class_factor': "
+                "'own'}` or `{'min_class_share': 0.1}`, or a gate with one condition (`gate='teacher'`)."
             )
+        self.exhausted = True
+        logger.warning(
+            "Round %d: the gate kept none of the last %d candidates, a whole pass of the rows: where the teacher is "
+            "sure, the student is, too. The rest of the round's steps are skipped. To learn on, loosen the gate with "
+            "`gate_kwargs`, such as `{'min_class_share': 0.1}`; to save the time, lower `num_train_epochs`.",
+            self.round,
+            self._dry,
+        )
 
     def _at(self, position: int) -> int:
         count = len(self._rows)

@@ -134,6 +134,8 @@ def test_unsure_answers_are_paid_for_and_not_trained_on(tmp_path):
     assert rejected and len(trainer.training_rows) == 16 - len(rejected)
     assert not set(rejected) & set(trainer.data.pool.available())
     assert sum(row["rejected"] for row in figures(trainer)[1:]) == len(rejected)
+    # All rows were drawn at random here: the audit counts what was rejected, too.
+    assert [row["audit_labelled"] for row in figures(trainer)[1:]] == [8, 8]
     assert figures(trainer)[-1]["total_teacher_calls"] == 16
 
 
@@ -225,18 +227,18 @@ def test_class_weights_and_soft_labels(tmp_path):
     logp = torch.log_softmax(logits.double(), -1)
     targets = torch.tensor([LABELS.index(annotation.label) for _, annotation in examples])
     own = -logp[torch.arange(48), targets]
-    assert loss == pytest.approx(own.mean().item(), rel=1e-5)
+    assert loss == pytest.approx(own.mean().item(), rel=1e-4)
     factors = torch.tensor([3.0, 1.0, 0.5])
     _, weighted = first_loss("weighted", class_weights={"Birds": 3.0, "answers": 0.5})
-    assert weighted == pytest.approx((factors[targets] * own).mean().item(), rel=1e-5)
+    assert weighted == pytest.approx((factors[targets] * own).mean().item(), rel=1e-4)
     _, balanced = first_loss("balanced", class_weights="balanced")
-    assert balanced == pytest.approx(loss, rel=1e-5)  # all labels are as frequent
+    assert balanced == pytest.approx(loss, rel=1e-4)  # all labels are as frequent
     soft = torch.tensor([[a.distribution[label] for label in LABELS] for _, a in examples])
     _, found = first_loss("soft", soft_labels=True)
-    assert found == pytest.approx(-(soft * logp).sum(-1).mean().item(), rel=1e-5)
+    assert found == pytest.approx(-(soft * logp).sum(-1).mean().item(), rel=1e-4)
     smooth = 0.9 * torch.nn.functional.one_hot(targets, 3) + 0.1 / 3
     _, found = first_loss("smooth", label_smoothing_factor=0.1)
-    assert found == pytest.approx(-(smooth * logp).sum(-1).mean().item(), rel=1e-5)
+    assert found == pytest.approx(-(smooth * logp).sum(-1).mean().item(), rel=1e-4)
 
 
 class ManyLabels:

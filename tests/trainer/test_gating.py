@@ -325,6 +325,33 @@ def test_a_gate_that_keeps_nothing_is_an_error_with_a_cure():
     assert one.skipped == {0: 1}
 
 
+def test_when_nothing_is_left_to_learn_the_round_ends_and_the_next_one_looks_again(caplog):
+    """A student that becomes sure of everything the teacher is sure of."""
+    confidence = [0.95 if i % 4 < 2 else 0.55 for i in range(40)]
+    learnt = [False]
+    looked = []
+
+    def score(indices):
+        looked.append(indices)
+        easy = np.array([learnt[0] and confidence[i] > 0.9 for i in indices])[:, None]
+        return np.where(easy, [[8.0, -8.0]], [[0.0, 0.0]]).astype(np.float32)
+
+    one = stream(confidence, score, batch_size=8, max_draws=6, class_factor="none", momentum=0.5)
+    assert one.next_step(0) is not None
+    learnt[0] = True
+    while not one.exhausted:
+        one.next_step(0)
+    before = len(looked)
+    assert [one.next_step(0) for _ in range(3)] == [None] * 3
+    assert len(looked) == before  # not another look
+    again = stream(confidence, score, batch_size=8, max_draws=6, class_factor="none", momentum=0.5)
+    again.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert again.next_step(0) is None and len(looked) == before
+    assert "where the teacher is sure, the student is, too" in caplog.text
+    learnt[0] = False
+    assert one.next_step(1) is not None
+
+
 def test_rows_of_unknown_confidence(tmp_path):
     one = stream([0.9, None, 0.9, 0.8], unsure)
     with pytest.raises(ConfigurationError, match="annotation='label'"):
