@@ -41,20 +41,20 @@ def gate(output_dir: Path) -> tuple[dict, list[dict]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "extra",
+    ("extra", "kills"),
     [
-        {"gate_kwargs": {"momentum": 0.9}},
-        {"round_start": "restart", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4},
-        {"gate": "teacher", "gate_max_draws": 1},
+        ({"gate_kwargs": {"momentum": 0.9}}, (2, 10)),
+        ({"round_start": "restart", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}, (10,)),
+        ({"gate": "teacher", "gate_max_draws": 1}, (5,)),
     ],
     ids=["plain", "restart", "skipping"],
 )
-def test_killed_and_resumed_it_is_the_uninterrupted_run_bit_by_bit(tmp_path, extra):
+def test_killed_and_resumed_it_is_the_uninterrupted_run_bit_by_bit(tmp_path, extra, kills):
     # Rounds of 4 and 8 steps end at 4 and 12: kills in the middle of both, and after a step that was not saved.
     args = {**ROUNDS, "gate": "llkd", **extra}
     code, output = run(tmp_path / "whole", args=args)
     assert code == 0, output
-    for step in (2, 5, 10):
+    for step in kills:
         code, output = run(tmp_path / "killed", args=args, kill={"at": "step", "value": step}, resume=True)
         assert code == -signal.SIGKILL, output
     code, output = run(tmp_path / "killed", args=args, resume=True)
