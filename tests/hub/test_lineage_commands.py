@@ -102,7 +102,7 @@ def test_every_round_comes_back_as_it_was(lineage, tmp_path):
         assert (folder / f"checkpoint-{4 * (index + 1)}/optimizer.pt").is_file()
         assert pyarrow.parquet.read_table(folder / "pool.parquet").num_rows == len(ROWS)
         assert RoundStore(folder).records() == [record(r) for r in range(index + 1)]
-        assert json.loads((folder / "rounds/run.json").read_text()) == SETTINGS
+        assert json.loads((folder / "rounds/run.json").read_text()).items() >= SETTINGS.items()
         with JournalReader(folder / "journal.sqlite") as journal:
             assert journal.spent("train")[0].calls == 3 * (index + 1)
             assert all(row.reply.text == "No" for row in journal.rows())

@@ -156,7 +156,7 @@ def test_what_cannot_be_restored_says_why(tmp_path):
 
 def test_a_student_that_answers_with_labels_behind_a_gate(tmp_path):
     """Its heads, the rows as its task reads them, and the moving averages of the gate come along."""
-    args = {"num_rounds": 3, "samples_per_round": 8, "gate": "llkd", "lineage_dir": str(tmp_path / "lineage")}
+    args = {"num_rounds": 3, "samples_per_round": 8, "gate": "teacher", "lineage_dir": str(tmp_path / "lineage")}
     seeds = [{"text": "There are 3 birds.", "label": "birds"}, {"text": "First add 4.", "label": "numbers"}]
     whole = label_run.build(str(tmp_path / "whole"), {"args": args}, train_dataset=seeds)
     whole.train()
