@@ -112,6 +112,12 @@ class LineageCallback(ActiveDistillationCallback):
     def on_train_end(self, args, state, control, **kwargs):
         self.join()
 
+    def push(self) -> LineageError | None:
+        """Pushes what waits, now; the error of the last failure."""
+        if self.pusher is not None and self.folder.waiting():
+            self.pusher.notify()
+        return self.join()
+
     def join(self) -> LineageError | None:
         """Waits until every frozen round is pushed or has failed for good; the error of the last failure."""
         return self.pusher.join() if self.pusher is not None else None

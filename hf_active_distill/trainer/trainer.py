@@ -386,7 +386,7 @@ class ActiveDistillationTrainer(RoundHooks):
     ) -> Any:
         """
         Uploads the student and its card to `hub_model_id`: safetensors, tokenizer, metrics and annotations. The
-        journal, the rounds and everything pickled stay here.
+        journal, the rounds and everything pickled stay here. With `push_rounds` it pushes what rounds wait.
 
         Args:
             commit_message (`str`, *optional*, defaults to `"End of training"`): Message of the commit.
@@ -395,6 +395,8 @@ class ActiveDistillationTrainer(RoundHooks):
             revision (`str`, *optional*): Branch to commit to.
             **kwargs: Passed to `create_model_card`.
         """
+        if self.lineage is not None:  # which has the name, and all that would be pushed to it
+            return self.lineage.push()
         if self.hub_model_id is None:
             self.init_hf_repo(token=token)
         self.save_model(_internal_call=True)

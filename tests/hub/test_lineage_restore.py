@@ -15,7 +15,7 @@ from tiny_run import EVAL, build
 
 from hf_active_distill import ActiveDistillationTrainer
 from hf_active_distill.errors import CheckpointError, LineageError
-from hf_active_distill.trainer.lineage import LineageCallback, configuration_of
+from hf_active_distill.trainer.lineage import LineageCallback, configuration_of, secrets_of
 
 
 SEEDS = [{"prompt": f"How much is {i} and 1?", "completion": f"add them\n#### {i + 1}"} for i in range(200, 203)]
@@ -173,3 +173,22 @@ def test_a_student_that_answers_with_labels_behind_a_gate(tmp_path):
     again.train()
     assert again.data.seeds == whole.data.seeds
     assert_same_run(whole, again)
+
+
+def test_a_round_that_could_not_be_pushed_waits_for_the_next_try(tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder shall be")
+    trainer = run(tmp_path / "run", args={"lineage_dir": str(tmp_path / "taken"), "num_rounds": 2})
+    assert trainer.stop_reason == "rounds" and "cannot be written" in str(trainer.lineage.pusher.error)
+    assert [frozen.round for frozen in trainer.lineage.folder.waiting()] == [0, 1]
+    (tmp_path / "taken").unlink()
+    assert trainer.push_to_hub() is None
+    assert trainer.lineage.folder.waiting() == []
+    assert len(list((tmp_path / "taken/student").glob("round-*"))) == 2
+
+
+def test_the_teachers_password_is_searched_for(tmp_path):
+    args = {"lineage_dir": str(tmp_path / "lineage"), "teacher_token": "token-of-teacher", "hub_token": "token-of-hub"}
+    trainer = build(str(tmp_path / "run"), "http://ann:hidden-word@127.0.0.1:1", {"args": args})
+    known = secrets_of(trainer)
+    assert {"token-of-teacher", "token-of-hub", "hidden-word"} <= set(known.texts)
+    assert {str(tmp_path / "run"), str(tmp_path / "lineage")} <= set(known.paths)
