@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from helpers_models import tiny_tokenizer
-from label_run import LABELS, POOL, RuleAnnotation, build, share_of
+from label_run import EVAL, LABELS, POOL, RuleAnnotation, build, share_of, teacher
 from transformers import TrainerCallback
 
+from hf_active_distill import ActiveDistillationTrainer
 from hf_active_distill.errors import ConfigurationError
 from hf_active_distill.losses import LLKDGate
 from hf_active_distill.records import Annotation, PoolRow
@@ -400,3 +401,24 @@ def test_a_gate_without_confidences_ends_before_a_step(tmp_path):
     task = get_task("classification", labels=LABELS)
     with pytest.raises(ConfigurationError, match="needs the teacher's confidence"):
         build(str(tmp_path), GATED, annotation=Unsure(task)).train()
+
+
+def test_a_gated_run_goes_on_from_a_version_of_a_round(tmp_path):
+    """Student, pool, answers and the gate's state come from the lineage: as if the run had never been stopped."""
+    rounds = {"num_rounds": 2, "samples_per_round": 16, "num_train_epochs": 2, "gate": "llkd"}
+    task = get_task("classification", labels=LABELS)
+    whole = build(str(tmp_path / "whole"), {"args": {**rounds, "lineage_dir": str(tmp_path / "lineage")}})
+    whole.train()
+    again = ActiveDistillationTrainer.from_round(
+        str(tmp_path / "lineage"),
+        "round-000",
+        output_dir=str(tmp_path / "again"),
+        teacher=teacher,
+        task=task,
+        annotation=RuleAnnotation(task),
+        eval_dataset=EVAL,
+    )
+    again.train()
+    expected, found = weights(whole), weights(again)
+    assert [name for name in expected if not expected[name].equal(found[name])] == []
+    assert again.gating.stream.state_dict() == whole.gating.stream.state_dict()
