@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
 
     restored = restore_round(open_store(args.target, token=args.token), parse_tag(args.round), args.output_dir)
     pool = args.output_dir / "pool.parquet"
-    rows = [{**row.columns, "prompt": row.prompt, "reference": row.reference} for row in restored.rows]
+    rows = [
+        {**row.columns, "row_id": row.row_id, "prompt": row.prompt, "reference": row.reference}
+        for row in restored.rows
+    ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), pool)
     print(
         f"{restored.info['tag']} of {args.target} is in {args.output_dir}: student in {restored.checkpoint.name}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet
 from ..asking.restoring import erase_row
 from ..errors import LineageError
 from ..pool import fingerprint_of
+from ..reports.page import REPORT_FILE, write_report
 from ..rounds import RoundStore
 from . import shards
 from .contents import CARD_FILE
@@ -26,6 +28,8 @@ from .store import LineageStore
 
 
 MESSAGE = "Delete a row"
+#: Tables that the command line leaves in a run's folder.
+TABLES = ("annotations.parquet", "pool.parquet")
 #: Of a call, what it cost stays: it is gone whether or not the row is.
 _ERASED = {"key": "", "row_id": "", "content": "", "answer": None, "error": "deleted", "state": "failed"}
 
@@ -184,8 +188,9 @@ def _tables_in(changed: dict[str, Path]) -> int:
 
 def forget_in_run(output_dir: str | Path, row_id: str, settings: dict[str, Any]) -> int:
     """
-    Deletes a row from a run's folder: its rounds, its journal (what the calls cost stays), and the rounds that wait to
-    be pushed. Checkpoints hold weights and no rows.
+    Deletes a row from a run's folder: its rounds, its journal (what the calls cost stays), the tables beside them, the
+    rounds that wait to be pushed, the report, and the same of the arms that were run beside it. Checkpoints hold
+    weights and no rows.
 
     Args:
         output_dir (`str` or `Path`): The run's folder.
@@ -204,4 +209,18 @@ def forget_in_run(output_dir: str | Path, row_id: str, settings: dict[str, Any])
             files = frozen.changes(part).files
             changed = rewrite(files, row_id, frozen.folder / part, commits=None, settings=settings)
             places += _tables_in(changed)
+    for name in TABLES:
+        places += _forget_in_table(output_dir / name, row_id)
+    for arm in sorted(output_dir.glob("compare-*/")):
+        places += forget_in_run(arm, row_id, settings)
+    if (output_dir / REPORT_FILE).is_file():
+        write_report(output_dir)
     return places
+
+
+def _forget_in_table(path: Path, row_id: str) -> bool:
+    partial = path.with_name(path.name + ".partial")
+    found = path.is_file() and _without(path, row_id, partial)
+    if found:
+        os.replace(partial, path)
+    return found

@@ -18,7 +18,9 @@ from hf_active_distill.errors import LineageError
 from hf_active_distill.hub import LineageFolder, Secrets, open_store, push_waiting, restore_round
 from hf_active_distill.hub.forget import forget_in_run, forget_row
 from hf_active_distill.pool import fingerprint_of
+from hf_active_distill.reports import write_report
 from hf_active_distill.rounds import RoundStore
+from hf_active_distill.tables import annotations_to_dataset
 
 
 def command(*words: str) -> tuple[int, str]:
@@ -188,10 +190,19 @@ def test_a_row_goes_from_a_runs_folder_too(tmp_path):
         store.write(record(index))
         store.write_metrics(index, {"round": index})
         frozen_round(run, index)
+    for folder in (run, run / "compare-random"):
+        annotations_to_dataset([a for r in range(2) for a in record(r).annotations]).to_parquet(
+            str(folder / "annotations.parquet")
+        )
+        write_report(run, path=folder / "report/index.html")
+    RoundStore(run / "compare-random").write(record(0))
     settings = {"pool": "new"}
     assert forget_in_run(run, "row-2", settings) >= 5
     texts = [path.read_text() for path in (run / "rounds").rglob("*") if path.is_file()]
+    texts += [path.read_text() for path in run.rglob("index.html")]
+    texts += [str(pyarrow.parquet.read_table(path).to_pylist()) for path in run.rglob("annotations.parquet")]
     assert [text for text in texts if '"row-2"' in text or "2 and 2?" in text] == []
+    assert all("1 and 1?" in text for text in texts[-4:])
     assert store.read_metrics(1) == {"round": 1} and json.loads((run / "rounds/run.json").read_text())["pool"] == "new"
     raw = (run / "journal.sqlite").read_bytes()
     assert b"row-2" not in raw and b"row-3" in raw
