@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .rounds import add_target
 
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..hub.listing import Comparison
+    from ..records import Annotation
 
 _FIGURES = ("eval_", "accept_rate", "probe_accept_rate", "total_")
 
@@ -69,6 +73,7 @@ def _print(found: Comparison, limit: int) -> None:
     for annotation in revised[cut]:
         console.rule(f"round {annotation.round}, row {escape(annotation.row_id)}")
         console.print(render_revision(annotation))
+    _print_labels(console, [annotation for annotation in found.added if annotation.distribution is not None], limit)
     for old, new in found.changed[cut]:
         before, after = old.label or old.answer or old.reason, new.label or new.answer or new.reason
         console.print(f"row {escape(new.row_id)}, asked again: {escape(str(before))} -> {escape(str(after))}")
@@ -77,6 +82,30 @@ def _print(found: Comparison, limit: int) -> None:
         console.print(f"\n{len(found.moved)} rows scored in both rounds; their score moved by {mean:+.3f} on average")
     for row_id, before, after in found.moved[cut]:
         console.print(f"  row {escape(row_id)}: {before:.3f} -> {after:.3f}")
+
+
+def _print_labels(console: Console, annotations: list[Annotation], limit: int) -> None:
+    """What the teacher called the rows: how many of each label, and the rows, least sure first."""
+    from rich.markup import escape
+
+    from ..tasks import as_messages
+
+    if not annotations:
+        return
+    counts = Counter(name for annotation in annotations for name in _labels(annotation))
+    failed = sum(annotation.status != "ok" for annotation in annotations)
+    console.print(f"\nlabels: {escape(', '.join(f'{name} {n}' for name, n in counts.most_common()))}; {failed} failed")
+    for annotation in sorted(annotations, key=lambda one: one.confidence or 0.0)[: limit or None]:
+        said = ", ".join(_labels(annotation)) or ("no label" if annotation.status == "ok" else str(annotation.reason))
+        sure = "" if annotation.confidence is None else f" ({annotation.confidence:.0%} sure)"
+        text = " ".join(as_messages(annotation.prompt)[-1]["content"].split())
+        console.print(f"  row {escape(annotation.row_id)}: {escape(said)}{sure}: {escape(text)}", soft_wrap=True)
+
+
+def _labels(annotation: Annotation) -> list[str]:
+    if annotation.labels is not None:
+        return annotation.labels
+    return [] if annotation.label is None else [annotation.label]
 
 
 def _figure(value: Any) -> str:

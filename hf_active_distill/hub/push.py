@@ -240,7 +240,11 @@ class RoundPusher:
         self._stopped.set()
 
     def _run(self) -> None:
-        while self._work.get():
+        more = True
+        while more and (more := self._work.get()):
+            # One push takes all rounds that wait: a Hub that is down costs its patience once, not once a round.
+            while more and not self._work.empty():
+                more = self._work.get()
             self.error = None
             try:
                 if self._store is None:

@@ -6,10 +6,12 @@ import io
 import json
 import sqlite3
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from card_facts import label
 from frozen_rounds import ROWS, SETTINGS, frozen_round, record
 
 from hf_active_distill.asking import JournalReader
@@ -79,6 +81,28 @@ def test_two_rounds_are_compared(lineage):
     assert "3 annotations added, 2 of them used" in said and "eval_accuracy: 0.1 -> 0.2" in said
     assert "0 of 2 steps of the student accepted; 2 rows revised" in said and "adding gives 6" in said
     assert "12 rows scored in both rounds; their score moved by -1.000" in said
+
+
+def test_labels_are_compared(tmp_path):
+    names = [["good", "bad", "good"], ["bad", "bad", "[b]bad"]]
+    records = [
+        replace(record(r), annotations=[label(f"row-{2 * r + k}", r, name) for k, name in enumerate(names[r])])
+        for r in range(2)
+    ]
+    records[1].annotations[1] = replace(records[1].annotations[1], status="failed", reason="abstained", label=None)
+    records[1].annotations[2].confidence = 0.5
+    for index in range(2):
+        frozen_round(tmp_path / "run", index, records=records[: index + 1])
+    push(str(tmp_path / "run"), str(tmp_path / "lineage"))
+    code, said = command("diff", str(tmp_path / "lineage"), "0", "1")
+    assert code == 0 and "labels: bad 1, [b]bad 1; 1 failed" in said
+    assert "row row-4: [b]bad (50% sure): The battery died." in said
+    assert "row row-3: abstained (75% sure): The battery died." in said
+    assert said.index("row row-4: ") < said.index("row row-2: ")
+    assert "row row-2, asked again: good -> bad" in said
+    assert (
+        "row row-2: " not in command("diff", str(tmp_path / "lineage"), "0", "1", "--limit", "1")[1].split("moved")[0]
+    )
 
 
 def test_what_is_not_there_is_said(lineage, tmp_path):

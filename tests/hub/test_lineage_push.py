@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from frozen_rounds import frozen_round
 from hub_server import Fault
 
 from hf_active_distill.cli.main import main
-from hf_active_distill.errors import LineageConflictError
+from hf_active_distill.errors import LineageConflictError, LineageUnreachableError
 from hf_active_distill.hub import LineageFolder, Secrets, open_store, push_waiting
-from hf_active_distill.hub.push import push_round
+from hf_active_distill.hub.push import RoundPusher, push_round
 
 
 REPOS = {"pool": ("datasets", "me/tiny-pool"), "annotations": ("datasets", "me/tiny-annotations")}
@@ -66,8 +67,6 @@ def test_what_passes_is_waited_for_and_nothing_is_done_twice(name, hub, hub_clie
 
 def push_patiently(output_dir: str) -> list[int]:
     """As the thread of a run does it, opening included."""
-    from hf_active_distill.hub.push import RoundPusher
-
     folder = LineageFolder(output_dir)
     before = {frozen.round for frozen in folder.waiting()}
     pusher = RoundPusher(lambda: open_store("me/tiny", create=True), folder, Secrets(), waits=NO_WAIT)
@@ -89,6 +88,25 @@ def test_what_does_not_pass_is_said_at_once(status, says, hub, hub_client, tmp_p
     assert "LineageError" in raised.kinds and says in raised.text
     assert len(hub.lines("/tiny-pool/commit/")) == 1
     assert [frozen.round for frozen in LineageFolder(tmp_path).waiting()] == [0]
+
+
+def test_rounds_that_came_while_the_hub_was_away_are_tried_together(tmp_path):
+    tries, trying, go_on = [], threading.Event(), threading.Event()
+
+    def nowhere():
+        tries.append(1)
+        trying.set()
+        assert go_on.wait(60)
+        raise LineageUnreachableError("away")
+
+    pusher = RoundPusher(nowhere, LineageFolder(tmp_path), Secrets(), waits=(0.0,))
+    pusher.notify()
+    assert trying.wait(60)
+    for _ in range(5):
+        pusher.notify()
+    go_on.set()
+    assert str(pusher.join()) == "away"
+    assert len(tries) == 2 * 2  # once and again for the first, once and again for all others
 
 
 def test_a_hub_that_stays_away_costs_nothing_but_the_push(hub, hub_client, tmp_path):
