@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
+from huggingface_hub.errors import RevisionNotFoundError
 
 from ..annotation.views import completion_rows, preference_rows, stepwise_rows, unpaired_preference_rows
-from ..errors import ConfigurationError, DataError
+from ..errors import ConfigurationError, DataError, LineageError, LineageUnreachableError
 from ..records import Annotation
 from ..rounds import RoundStore
 from ..tables import annotation_from_row
 from ..tasks import as_messages
+from .hub_store import HubStore
 from .layout import ANNOTATIONS, STUDENT
 from .store import open_store
 
@@ -175,11 +177,21 @@ def _from_folder(path: Path, revision: str | None) -> list[Annotation]:
 
 
 def _from_hub(name: str, revision: str | None) -> list[Annotation]:
-    from huggingface_hub import HfApi
-
-    found = [repo for repo in (f"{name}-annotations", name) if HfApi().repo_exists(repo, repo_type="dataset")]
-    if not found:
-        raise DataError(f"There is no folder {name}, and no data set {name}-annotations or {name} on the Hub.")
-    files = HfApi().list_repo_files(found[0], repo_type="dataset", revision=revision)
-    config = "annotations" if any(file.startswith("annotations/") for file in files) else "default"
-    return _from_rows(load_dataset(found[0], config, split="train", revision=revision))
+    at = revision or "main"
+    store = HubStore(name.removesuffix(f"-{ANNOTATIONS}"))
+    try:
+        files = [path for path in store.files(ANNOTATIONS, at) if path.startswith("annotations/")]
+    except LineageUnreachableError:
+        raise
+    except LineageError as error:
+        if isinstance(error.__cause__, RevisionNotFoundError):
+            known = ", ".join(store.tags(ANNOTATIONS)) or "none"
+            raise DataError(f"{store.where(ANNOTATIONS)} has no revision '{at}'. Its rounds: {known}.") from error
+        if store.api.repo_exists(name, repo_type="dataset"):  # annotations that somebody pushed under another name
+            return _from_rows(load_dataset(name, split="train", revision=revision))
+        raise DataError(
+            f"There is no folder {name}, and on the Hub no data set {store.where(ANNOTATIONS)} that you may see: "
+            f"{error}"
+        ) from error
+    found = store.fetch(ANNOTATIONS, at, files)
+    return _from_rows(Dataset.from_parquet([str(found[file]) for file in files])) if files else []

@@ -9,6 +9,7 @@ import pytest
 from card_facts import failed, label, revision
 from datasets import Dataset, load_dataset
 from helpers_models import tiny_model, tiny_tokenizer
+from hub_server import Fault
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, LlamaConfig
@@ -176,6 +177,10 @@ def push_annotations(table, repo):
     HfApi().create_tag(repo, tag="round-000", revision=made.oid, repo_type="dataset")
 
 
+def push_elsewhere(table, repo):
+    table.push_to_hub(repo)
+
+
 def export_of(name, **options):
     return rows(name, "preference", **options)
 
@@ -184,7 +189,15 @@ def test_annotations_on_the_hub_by_the_name_of_the_student_and_a_tag(hub, hub_cl
     hub_client(push_annotations, annotations_to_dataset(RECORDS[:1]), "me/student-annotations")
     assert hub_client(export_of, "me/student", revision="round-000") == rows(RECORDS, "preference")
     assert hub_client(export_of, "me/student-annotations") == rows(RECORDS, "preference")
-    assert "DataError" in hub_client(export_of, "me/nobody").kinds
+    hub_client(push_elsewhere, annotations_to_dataset(RECORDS[:1]), "me/mine")
+    assert hub_client(export_of, "me/mine") == rows(RECORDS, "preference")
+    nobody = hub_client(export_of, "me/nobody")
+    assert "DataError" in nobody.kinds and "me/nobody-annotations" in nobody.text and "hf auth login" in nobody.text
+    unknown = hub_client(export_of, "me/student", revision="round-009")
+    assert "DataError" in unknown.kinds and "no revision 'round-009'. Its rounds: round-000" in unknown.text
+    hub.faults.append(Fault("/tree/", status=503, times=None))
+    away = hub_client(export_of, "me/student")
+    assert "LineageUnreachableError" in away.kinds and "503" in away.text
 
 
 def tiny_reward_model(vocab_size):
