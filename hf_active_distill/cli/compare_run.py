@@ -24,7 +24,7 @@ from ..selection import get_strategy
 from ..tasks import get_task
 from ..trainer import ActiveDistillationCallback, ActiveDistillationConfig
 from ..trainer.desk import journal_and_run
-from .recipe import DATACLASSES, ScriptArguments, make_trainer
+from .recipe import DATACLASSES, ScriptArguments, label_names, make_trainer
 
 
 #: Of every run, unless its settings say otherwise.
@@ -54,8 +54,13 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise ConfigurationError("A comparison needs evaluation rows: set `dataset_test_split`.")
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
         raise ConfigurationError("A comparison evaluates after every round: leave `eval_strategy` out.")
-    task = get_task(args.task, **args.options("task_kwargs"))
     get_strategy(args.selection, **args.options("selection_kwargs"))
+    options = args.options("task_kwargs")
+    if args.task == "classification" and "labels" not in options:
+        if (known := label_names(script_args, None)) == {}:
+            return  # they are read off the evaluation set, which is not there yet
+        options = {**known, **options}
+    task = get_task(args.task, **options)
     get_annotation(args.annotation, task, AnnotationSettings(), **args.options("annotation_kwargs"))
 
 
