@@ -51,11 +51,14 @@ TINY: dict[str, dict] = {
         "window_size": 11,
         "max_position_embeddings": 512,
     },
-    "bert": {**_WIDTH, "max_position_embeddings": 64},
-    "roberta": {**_WIDTH, "max_position_embeddings": 67},
     # Recurrent and convolutional layers, which no cache of keys and values can hold.
     "lfm2": {**_GROUPED, "layer_types": ["conv", "full_attention"]},
     "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 512},
+}
+#: Models that read both ways: they classify, and write nothing.
+ENCODERS: dict[str, dict] = {
+    "bert": {**_WIDTH, "max_position_embeddings": 64},
+    "roberta": {**_WIDTH, "max_position_embeddings": 67},
 }
 
 
@@ -78,7 +81,7 @@ def tiny_model(kind: str = "llama", *, vocab_size: int = 320, seed: int = 0, dty
 
 def tiny_classifier(kind: str = "roberta", labels: int = 3, *, seed: int = 0, std: float = 0.2, **overrides):
     """A tiny model with a classification head and random weights."""
-    settings = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, **TINY[kind], **overrides}
+    settings = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, **(TINY | ENCODERS)[kind], **overrides}
     config = CONFIG_MAPPING[kind](vocab_size=320, num_labels=labels, **settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

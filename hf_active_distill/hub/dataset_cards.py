@@ -50,6 +50,7 @@ FIELD_WORDS = {
     "usage": "calls and tokens that the row cost",
     "cost": "money that the row cost, where prices are known",
     "seed_row": "whether it was given with the training data, and no teacher was asked",
+    "row": "the row as it stood in the training data, as JSON",
     "label": "the teacher's label",
     "labels": "all labels that hold, where several can",
     "distribution": "the teacher's probability of every label",
