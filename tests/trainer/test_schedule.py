@@ -5,6 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_active_distill.records import Annotation, PoolRow
 from hf_active_distill.trainer.schedule import RoundSampler, RoundSchedule, TrainingRows, restarting_lambda
 
 
@@ -37,16 +38,22 @@ def test_a_round_shows_at_least_the_promised_passes(schedule):
         assert promised <= shown < promised + one_segment or shown == one_segment
 
 
+def add(rows, count):
+    """Rows of a round; what they hold is nothing to the sampler."""
+    example = PoolRow("id", "prompt"), Annotation("id", "kind", "ok", "prompt")
+    rows.add_round([{} for _ in range(count)], [example] * count)
+
+
 @given(schedules, st.data())
 @settings(max_examples=60, deadline=None)
 def test_sampler_shows_every_row_and_resumes_anywhere(schedule, data):
     rows = TrainingRows()
-    rows.add_round([{} for _ in range(schedule.seed_rows)])
+    add(rows, schedule.seed_rows)
     step = 0
     sampler = RoundSampler(rows, schedule, seed=3, current_step=lambda: step)
     for round_index in range(schedule.num_rounds):
         missing = schedule.planned_rows(round_index) - len(rows)
-        rows.add_round([{} for _ in range(data.draw(st.integers(int(len(rows) == 0), max(1, missing))))])
+        add(rows, data.draw(st.integers(int(len(rows) == 0), max(1, missing))))
         shown = []
         for _ in range(schedule.segments(round_index)):
             segment = list(sampler)
@@ -65,7 +72,7 @@ def test_sampler_shows_every_row_and_resumes_anywhere(schedule, data):
 def test_order_differs_by_round_and_seed():
     schedule = RoundSchedule(2, 30, 0, 60, 1.0, 3)
     rows = TrainingRows()
-    rows.add_round([{} for _ in range(60)])
+    add(rows, 60)
     first = list(RoundSampler(rows, schedule, 0, lambda: 0))
     assert first != list(RoundSampler(rows, schedule, 1, lambda: 0))
     assert first != list(RoundSampler(rows, schedule, 0, lambda: schedule.round_steps(0)))
