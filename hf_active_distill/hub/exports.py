@@ -17,6 +17,7 @@ from ..rounds import RoundStore
 from ..tables import annotation_from_row
 from ..tasks import as_messages
 from .hub_store import HubStore
+from .label_texts import settings_of, texts_of
 from .layout import ANNOTATIONS, STUDENT
 from .store import open_store
 
@@ -60,7 +61,8 @@ def export_annotations(
         format (`str`): One of the table.
         revision (`str`, *optional*): Tag, branch or commit of a name on the Hub, tag of a `lineage_dir`.
         texts (`Mapping[str, Sequence[str]]`, *optional*):
-            Text, or pair of texts, by `row_id`, for `"classification"`. The last turn of the prompt unless given.
+            Text, or pair of texts, by `row_id`, for `"classification"`. Unless given, those that the task of the run
+            was shown, or the last turn of the prompt where the source does not say which task that was.
 
     Returns:
         `Dataset`: Texts where every prompt is text, conversations otherwise.
@@ -73,6 +75,8 @@ def export_annotations(
         raise ConfigurationError(f"No format is called {format!r}. Known: {', '.join(FORMATS)}.")
     annotations = _alike([one for one in read_annotations(source, revision=revision) if one.status == "ok"])
     if format == "classification":
+        if texts is None and isinstance(source, str | Path):
+            texts = texts_of(annotations, settings_of(source, revision))
         return _classification(annotations, texts or {})
     view, why = _VIEWS[format]
     rows = view(annotations)
