@@ -16,6 +16,7 @@ import pyarrow.parquet
 from ..asking.restoring import erase_row
 from ..errors import LineageError
 from ..pool import fingerprint_of
+from ..reports.labels import DISAGREEMENTS_FILE
 from ..reports.page import REPORT_FILE, write_report
 from ..rounds import RoundStore
 from . import shards
@@ -211,11 +212,23 @@ def forget_in_run(output_dir: str | Path, row_id: str, settings: dict[str, Any])
             places += _tables_in(changed)
     for name in TABLES:
         places += _forget_in_table(output_dir / name, row_id)
+    places += _forget_in_lines(output_dir / DISAGREEMENTS_FILE, row_id)
     for arm in sorted(output_dir.glob("compare-*/")):
         places += forget_in_run(arm, row_id, settings)
     if (output_dir / REPORT_FILE).is_file():
         write_report(output_dir)
     return places
+
+
+def _forget_in_lines(path: Path, row_id: str) -> bool:
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    kept = [line for line in lines if not line or json.loads(line).get("row_id") != row_id]
+    if kept == lines:
+        return False
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("\n".join(kept), encoding="utf-8")
+    os.replace(partial, path)
+    return True
 
 
 def _forget_in_table(path: Path, row_id: str) -> bool:

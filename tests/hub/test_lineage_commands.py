@@ -220,9 +220,12 @@ def test_a_row_goes_from_a_runs_folder_too(tmp_path):
         )
         write_report(run, path=folder / "report/index.html")
     RoundStore(run / "compare-random").write(record(0))
+    lines = [json.dumps({"row_id": f"row-{i}", "text": f"How much is {i} and {i}?"}) for i in (1, 2, 3)]
+    (run / "disagreements.jsonl").write_text("\n".join(lines) + "\n")
     settings = {"pool": "new"}
     assert forget_in_run(run, "row-2", settings) >= 5
     texts = [path.read_text() for path in (run / "rounds").rglob("*") if path.is_file()]
+    assert (run / "disagreements.jsonl").read_text().split("\n") == [lines[0], lines[2], ""]
     texts += [path.read_text() for path in run.rglob("index.html")]
     texts += [str(pyarrow.parquet.read_table(path).to_pylist()) for path in run.rglob("annotations.parquet")]
     assert [text for text in texts if '"row-2"' in text or "2 and 2?" in text] == []
