@@ -129,6 +129,8 @@ def _make_trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> ActiveDistillationTrainer:
     split, seed = script_args.dataset_test_split, training_args.seed
+    if training_args.pool_dataset_name is None and on_the_hub(script_args):
+        training_args.pool_dataset_name = script_args.dataset_name
     pool = load_rows(script_args, script_args.dataset_train_split, script_args.pool_size, seed)
     evaluation = None if split == "none" else load_rows(script_args, split, script_args.eval_size, seed)
     if training_args.task == "classification":
@@ -161,6 +163,12 @@ def _student(script_args: ScriptArguments, training_args: ActiveDistillationConf
         **training_args.options("model_init_kwargs"),
     }
     return model_args.model_name_or_path or str(quickstart_student_path()), None
+
+
+def on_the_hub(script_args: ScriptArguments) -> bool:
+    """Whether the rows have a name that others know: no path of this machine, nothing made by code."""
+    name = script_args.dataset_name
+    return not name.startswith(SYNTHETIC) and not Path(name).exists() and name.count("/") <= 1
 
 
 def built_in_world(script_args: ScriptArguments) -> Any:

@@ -82,7 +82,7 @@ def run_facts(
         base_model=base_model,
         adapter=hasattr(trainer.model, "peft_config"),
         stop_reason=trainer.stop_reason,
-        dataset=dataset_name,
+        dataset=dataset_name or args.pool_dataset_name,
         student_repo=trainer.hub_model_id,
         arms=_arms(args.output_path),
         tags=[*trainer._tag_names, *wanted],

@@ -162,6 +162,8 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
 
         > Parameters that control what the cards say
 
+        pool_dataset_name (`str`, *optional*):
+            Name on the Hub of the data set that the pool came from. The recipes set it to theirs.
         model_license (`str`, *optional*):
             Licence of the student and of the data sets that are pushed with it: an identifier of the Hub, such as
             `"apache-2.0"`, or a name. The cards say that it is unknown where it is not given.
@@ -323,6 +325,9 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         default=False, metadata={"help": "Whether evaluation rows without a reference are answered by the teacher."}
     )
 
+    pool_dataset_name: str | None = field(
+        default=None, metadata={"help": "Name on the Hub of the data set that the pool came from, for the cards."}
+    )
     model_license: str | None = field(default=None, metadata={"help": "Licence that the cards name."})
     teacher_terms: str | None = field(
         default=None, metadata={"help": "Terms of use of the teacher's outputs that the cards name."}

@@ -12,7 +12,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import pipeline
 
-from hf_active_distill.cli.recipe import ScriptArguments, label_names
+from hf_active_distill.cli.recipe import ScriptArguments, label_names, on_the_hub
 from hf_active_distill.errors import EXIT_CONFIGURATION, ConfigurationError
 
 
@@ -95,3 +95,9 @@ def test_labels_that_are_known_from_nowhere_are_asked_for():
 
 def test_the_built_in_rows_know_their_labels():
     assert label_names(ScriptArguments(dataset_name="synthetic:support_messages"), None)["labels"] == LABELS
+
+
+def test_cards_name_data_sets_that_others_know_alone(tmp_path):
+    assert on_the_hub(ScriptArguments(dataset_name="openai/gsm8k"))
+    for name in ("synthetic:arithmetic_skewed", str(tmp_path), f"{tmp_path}/rows.jsonl"):
+        assert not on_the_hub(ScriptArguments(dataset_name=name))
