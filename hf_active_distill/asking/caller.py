@@ -47,19 +47,20 @@ class Caller:
 
     Args:
         teacher ([`~teachers.base.Teacher`]): Who is asked.
-        journal ([`Journal`] or `None`): Where calls are recorded.
         gate ([`Gate`]): Who may call, and when.
         health ([`TeacherHealth`]): What failures mean.
         max_retries (`int`): Times a call is repeated that failed after it reached the model.
         request_timeout (`float`): Seconds for one try.
         total_timeout (`float` or `None`): Seconds for all tries of a call.
         on_fatal (`Callable`): Told of an error after which no call can do better, before the next one is let through.
+
+    Attributes:
+        journal ([`Journal`] or `None`): Where calls are recorded.
     """
 
     def __init__(
         self,
         teacher: Teacher,
-        journal: Journal | None,
         gate: Gate,
         health: TeacherHealth,
         *,
@@ -73,7 +74,7 @@ class Caller:
                 "max_retries must be 0 or more, request_timeout and total_timeout above 0 seconds."
             )
         self._teacher = teacher
-        self._journal = journal
+        self.journal: Journal | None = None
         self._gate = gate
         self._budget = gate.budget
         self._health = health
@@ -124,10 +125,10 @@ class Caller:
         return reply
 
     async def _on_disk(self) -> None:
-        if self._journal is None:
+        if self.journal is None:
             return
         try:
-            await self._journal.synced()
+            await self.journal.synced()
         except JournalError as error:
             self._on_fatal(error)
             raise
@@ -185,10 +186,10 @@ class Caller:
         """
         loop = asyncio.get_running_loop()
         call_id = None
-        if self._journal is not None:
+        if self.journal is not None:
             cost, clock = self._budget.price(ticket.bound), self._gate.asking_seconds(loop.time())
             try:
-                call_id = self._journal.sending(call, ticket.bound, cost=cost, clock=clock)
+                call_id = self.journal.sending(call, ticket.bound, cost=cost, clock=clock)
             except JournalError:
                 ticket.usage = Usage()  # not sent
                 raise
@@ -221,11 +222,11 @@ class Caller:
         return self._bounds.booked(call.request, reply, bound)
 
     def _record(self, call_id: int | None, outcome: TeacherReply | Exception, usage: Usage, latency: float) -> None:
-        if self._journal is None or call_id is None:
+        if self.journal is None or call_id is None:
             return
         cost = self._budget.price(usage)
         clock = self._gate.asking_seconds(asyncio.get_running_loop().time())
         if isinstance(outcome, TeacherReply):
-            self._journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock, commit=False)
+            self.journal.answered(call_id, outcome, cost=cost, latency=latency, clock=clock, commit=False)
         else:
-            self._journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)
+            self.journal.failed(call_id, outcome, usage, cost=cost, latency=latency, clock=clock)

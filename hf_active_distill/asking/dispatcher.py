@@ -103,10 +103,6 @@ class Dispatcher:
         self.budget = budget if budget is not None else Budget()
         self.info: TeacherInfo | None = None
         self.replayed = 0
-        self._owns_journal = isinstance(journal, str | Path)
-        self.journal = Journal(journal) if isinstance(journal, str | Path) else journal
-        if self.journal is not None:
-            self.budget.restore(*self.journal.spent(run))
         self._reuse_run = run if reuse == "run" else None
         self._wait_for_teacher = wait_for_teacher
         self._landing_timeout = landing_timeout
@@ -121,7 +117,6 @@ class Dispatcher:
         )
         self._caller = Caller(
             teacher,
-            self.journal,
             self._gate,
             self._health,
             max_retries=max_retries,
@@ -129,6 +124,12 @@ class Dispatcher:
             total_timeout=total_timeout,
             on_fatal=self._halt,
         )
+        # After all that can refuse its arguments: nobody could close a journal that is left open then.
+        self._owns_journal = isinstance(journal, str | Path)
+        self.journal = Journal(journal) if isinstance(journal, str | Path) else journal
+        self._caller.journal = self.journal
+        if self.journal is not None:
+            self.budget.restore(*self.journal.spent(run))
         self._host = LoopHost(loop_factory)
         self._numbers = itertools.count()
         self._flights: dict[str, Flight] = {}

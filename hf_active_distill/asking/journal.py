@@ -105,9 +105,10 @@ class Journal:
 
     def lookup(self, key: str, *, run: str | None = None) -> TeacherReply | None:
         """
-        The recorded answer to `key`, with its original usage; `run` looks at one run's rows only. Whoever records with
-        `commit=False` knows itself which answers are not safe yet.
+        The recorded answer to `key`, with its original usage; `run` looks at one run's rows only. It is committed
+        when this returns.
         """
+        self._check()
         query = f"SELECT answer, {reader.USAGE_COLUMNS} FROM calls WHERE key = ? AND state = 'answered'" + (
             " AND run = ?" if run is not None else ""
         )
@@ -118,6 +119,8 @@ class Journal:
             raise self._error(error) from error
         if not rows:
             return None
+        # This connection sees its own open transaction: the answer may be one that nobody may use yet.
+        self._commit()
         answer, *usage = rows[0]
         return reply_from_json(answer, reader.usage_of(usage))
 
@@ -194,6 +197,8 @@ class Journal:
             return
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
+            if self._loop is not None and self._loop.is_running():
+                raise JournalError(f"The journal {self.path} is used by two event loops at once: give each its own.")
             # The loop before this one may have been interrupted while something waited.
             self._loop, self._waiting, self._syncing = loop, [], False
         waiter = loop.create_future()
@@ -206,12 +211,12 @@ class Journal:
 
     def spent(self, run: str = "") -> tuple[Usage, float]:
         """What a run has used so far and its seconds of asking: a fold over its rows and nothing else."""
-        self._commit()
+        self._settle()
         return reader.spent(self._reader, run)
 
     def rows(self, **filters: Any) -> Iterator[JournalRow]:
         """The rows in the order of sending; filters as in [`JournalReader.rows`]."""
-        self._commit()
+        self._settle()
         return reader.select(self._reader, **filters)
 
     def compact(self) -> None:
@@ -237,10 +242,18 @@ class Journal:
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
+        error = None
         try:
             self._commit()
+        except JournalError as refused:
+            error = refused
+            raise
         finally:
             self._close()
+            # Closing has moved everything into the file: nobody has to wait for a sync that will not come.
+            if self._loop is not None and not self._loop.is_closed():
+                self._tell(self._waiting, error)
+                self._waiting = []
 
     def _close(self) -> None:
         self._syncer.shutdown()
@@ -301,7 +314,16 @@ class Journal:
         if os.getpid() != self._pid:
             raise JournalError(f"The journal {self.path} was opened before a fork: open it in the writer.")
 
+    def _settle(self) -> None:
+        """Commits what is open before rows are read, which a journal that broke can still do."""
+        if self._closed:
+            self._check()
+        if self._broken is None:
+            self._commit()
+
     def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._closed:
+            return
         waiters, self._waiting = self._waiting, []
         self._synced_at = loop.time()
         try:

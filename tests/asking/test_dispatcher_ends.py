@@ -9,8 +9,8 @@ import time
 import pytest
 from asking_helpers import ScriptedTeacher, ask_all, dialogue, dispatcher, question, reply, text_of, texts
 
-from hf_active_distill.asking import Budget, Dispatcher
-from hf_active_distill.errors import BudgetExhaustedError, TeacherAuthError, TeacherGenerationError
+from hf_active_distill.asking import Budget, Dispatcher, Journal, JournalReader
+from hf_active_distill.errors import BudgetExhaustedError, ConfigurationError, TeacherAuthError, TeacherGenerationError
 from hf_active_distill.records import Usage
 from hf_active_distill.teachers.base import TeacherReply
 
@@ -206,3 +206,33 @@ def test_fatal_errors_are_raised_even_where_the_work_hides_them(tmp_path):
     assert sorted(row.state for row in desk.journal.rows()) == ["answered"] * 4 + ["failed"]
     assert desk.spent == Usage(4, 40, 20)  # a refused token costs nothing
     desk.close()
+
+
+def test_arguments_that_are_refused_leave_no_journal_open(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    for mistake in ({"max_retries": -1}, {"max_concurrency": 0}, {"reuse": "all"}):
+        with pytest.raises(ConfigurationError):
+            dispatcher(ScriptedTeacher(), journal=path, **mistake)
+    dispatcher(ScriptedTeacher(), journal=path).close()
+
+
+def test_an_answer_on_its_way_to_the_disk_is_committed_before_another_dispatcher_gets_it(tmp_path):
+    path = tmp_path / "journal.sqlite"
+
+    async def main(journal: Journal) -> list[str]:
+        one, other = (Dispatcher(ScriptedTeacher(latency=0), journal=journal) for _ in range(2))
+        await other.start()
+        landing = asyncio.ensure_future(one.ask(question("q")))
+        while not list(journal_states(journal)):
+            await asyncio.sleep(0)
+        await other.ask(question("q"))
+        with JournalReader(path) as reader:
+            states = list(reader.states())
+        await landing
+        return states
+
+    def journal_states(journal: Journal):
+        return journal._db.execute("SELECT id FROM calls WHERE state = 'answered'")
+
+    with Journal(path) as journal:
+        assert asyncio.run(main(journal)) == ["answered"]

@@ -354,3 +354,57 @@ def test_ordinary_errors_are_left_as_they_are():
         "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 (task-1, disk-full)"
     )
     assert redact(text) == text
+
+
+# --- ends
+
+
+def test_who_waits_for_the_disk_is_told_when_the_journal_is_closed(path):
+    async def write(journal: Journal) -> None:
+        journal.answered(journal.sending(call(), BOUND), reply("a"), commit=False)
+        waiting = asyncio.ensure_future(journal.synced())
+        await asyncio.sleep(0)
+        journal.close()
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(write(Journal(path)))
+    with JournalReader(path) as reader:
+        assert reader.states() == {"answered": 1}
+
+
+def test_an_answer_that_is_found_is_committed(path):
+    with Journal(path) as journal, JournalReader(path) as reader:
+        journal.answered(journal.sending(call(), BOUND), reply("a"), commit=False)
+        assert reader.states() == {"sending": 1}
+        assert journal.lookup(call().key).text == "a"
+        assert reader.states() == {"answered": 1}
+
+
+def test_a_closed_journal_says_so(path):
+    journal = Journal(path)
+    record(journal)
+    journal.close()
+    for use in (lambda: journal.lookup(call().key), journal.spent, journal.rows):
+        with pytest.raises(JournalError, match="is closed"):
+            use()
+
+
+def test_two_event_loops_at_once_are_refused(path):
+    inside, over = threading.Event(), threading.Event()
+
+    async def first(journal: Journal) -> None:
+        await journal.synced()
+        inside.set()
+        await asyncio.to_thread(over.wait, 20)
+
+    with Journal(path) as journal:
+        other = threading.Thread(target=lambda: asyncio.run(first(journal)))
+        other.start()
+        try:
+            assert inside.wait(20)
+            with pytest.raises(JournalError, match="two event loops"):
+                asyncio.run(journal.synced())
+        finally:
+            over.set()
+            other.join()
+        asyncio.run(journal.synced())
