@@ -16,7 +16,7 @@ from ..teachers.base import TeacherReply, TeacherRequest, TopToken
 _SECRETS = re.compile(
     r"\b(hf_|api_org_|sk-|gsk_|xai-|r8_|nvapi-)[A-Za-z0-9_\-]{8,}"
     r"|(?<=bearer )[^\s\"',;]+|(?<=basic )[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^/\s@]+(?=@)|((?<=api_key=)|(?<=api-key=)|(?<=apikey=)|(?<=token=))[^\s\"'&,;]+",
+    r"|(?<=://)[^/\s]+(?=@)|((?<=api_key=)|(?<=api-key=)|(?<=apikey=)|(?<=token=))[^\s\"'&,;]+",
     re.IGNORECASE,
 )
 _SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")

@@ -21,8 +21,9 @@ _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password",
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;]+"), r"\1 ***"),
     (re.compile(r"\bhf_[A-Za-z0-9]{6,}"), "***"),
-    (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),
+    (re.compile(r"(?<=://)[^/\s]+@"), "***@"),
 )
+_ENCODE = "check host and port, and write '@', '/', '?' and '#' in a password as %40, %2F, %3F and %23."
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,21 @@ def parse_address(url: str) -> tuple[Address, str | None]:
 
     Trailing slashes, a `/v1` suffix and pasted routes are tolerated.
     """
-    shown = Redactor().clean(url)
+    shown = without_password(url)
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"{shown!r} is not a URL: {Redactor().clean(str(error))}.") from None
+        # The error may quote a piece of a password that it took for a port.
+        told = f": {_ENCODE}" if "@" in url else f": {error}."
+        raise ConfigurationError(f"{shown!r} is not a URL{told}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
             f"{shown!r} is not a teacher's URL: give it as http://host:port or https://host/path."
         )
+    if "@" in parts.path and parts.username is not None:
+        # `http://user:p@ss/word@host` is a URL, of another host.
+        raise ConfigurationError(f"{shown!r} holds more than one '@': {_ENCODE}")
     if parts.query or parts.fragment:
         raise ConfigurationError(
             f"The teacher's URL {shown.split('?')[0].split('#')[0]!r} must not carry a query or a fragment: they "
@@ -79,6 +85,11 @@ def parse_address(url: str) -> tuple[Address, str | None]:
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         basic = "Basic " + base64.b64encode(pair.encode()).decode()
     return Address(origin + base, origin + v1, _is_loopback(parts.hostname)), basic
+
+
+def without_password(url: str) -> str:
+    """What may be shown of something that should be a URL: nothing that stands before its last `@`."""
+    return Redactor().clean(re.sub(r"(?<=://).*@", "***@", url, flags=re.DOTALL))
 
 
 def _is_loopback(host: str) -> bool:
@@ -146,7 +157,10 @@ class Credentials:
         self._headers = {name.lower(): value for name, value in (headers or {}).items()}
         self._basic = basic
         self.redactor = Redactor()
-        self.redactor.add(basic and basic.removeprefix("Basic "))
+        if basic is not None:
+            encoded = basic.removeprefix("Basic ")
+            self.redactor.add(encoded)
+            self.redactor.add(base64.b64decode(encoded).decode().partition(":")[2])
         for name, value in self._headers.items():
             if _SECRET_HEADER.search(name):
                 self.redactor.add(value)

@@ -95,9 +95,9 @@ _DOORS: dict[str, Callable[[str, str, dict[str, Any]], Teacher]] = {
 
 
 def _shown(text: str) -> str:
-    from .address import Redactor
+    from .address import without_password
 
-    return Redactor().clean(text)
+    return without_password(text)
 
 
 def _hint(text: str) -> str:

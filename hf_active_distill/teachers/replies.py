@@ -54,12 +54,12 @@ def read_generate(payload: Any, *, max_new_tokens: int, stop: Sequence[str] = ()
     details = payload.get("details")
     details = details if isinstance(details, Mapping) else {}
     prefill = _tokens(details.get("prefill")) or None
-    generated = details.get("generated_tokens")
-    known = isinstance(generated, int) and prefill is not None
+    generated = _count(details.get("generated_tokens"))
+    known = generated is not None and prefill is not None
     usage = Usage(
         calls=1,
         prompt_tokens=len(prefill) if prefill else 0,
-        completion_tokens=generated if isinstance(generated, int) else 0,
+        completion_tokens=generated or 0,
         estimated=not known,
     )
     thought, said = split_thinking(repair(payload["generated_text"]))
@@ -110,11 +110,16 @@ def read_usage(usage: Any) -> Usage:
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     if prompt is None or completion is None:
         return Usage(calls=1, estimated=True)
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    # Some servers leave hidden reasoning out of `completion_tokens`, and charge for it all the same.
+    if reasoning > completion:
+        completion += reasoning
+    completion = max(completion, (_count(usage.get("total_tokens")) or 0) - prompt)
     return Usage(
         calls=1,
         prompt_tokens=prompt,
         completion_tokens=completion,
-        reasoning_tokens=min(completion, _detail(usage, "completion_tokens_details", "reasoning_tokens")),
+        reasoning_tokens=reasoning,
         cached_prompt_tokens=min(prompt, _detail(usage, "prompt_tokens_details", "cached_tokens")),
     )
 
@@ -209,7 +214,8 @@ def _token_id(value: Any) -> int | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number of tokens; `None` for what cannot be one, such as numbers that no database takes."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:

@@ -6,6 +6,7 @@ their status, headers and body.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import ssl
@@ -17,8 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 
-from ..errors import ConfigurationError, TeacherRequestError
-from .address import Address, Credentials
+from ..errors import ConfigurationError, TeacherConnectionError, TeacherRequestError
+from .address import Address, Credentials, without_password
 from .failures import (
     Refusal,
     broken_off,
@@ -66,10 +67,37 @@ def usual_authorities() -> ssl.SSLContext:
 def environment_proxy(url: str) -> str | None:
     """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL."""
     parts = urlsplit(url)
-    if parts.hostname is None or proxy_bypass(parts.hostname):
+    host, proxies = parts.hostname, getproxies()
+    if host is None or proxy_bypass(host) or proxy_bypass(f"{host}:{parts.port}"):
         return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    if _in_networks(host, proxies.get("no", "")):
+        return None
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return usable_proxy(proxy) if proxy else None
+
+
+def usable_proxy(proxy: str) -> str:
+    """A proxy's URL, tidied. Raises a [`~errors.ConfigurationError`] for other kinds than HTTP proxies."""
+    scheme, separator, _ = proxy.partition("://")
+    if not separator:
+        return "http://" + proxy
+    if scheme.lower() not in ("http", "https"):
+        raise ConfigurationError(
+            f"The proxy {without_password(proxy)!r} is no HTTP proxy: give one as http://host:port, in `proxy` or the "
+            "environment, or name the teacher's host in NO_PROXY."
+        )
+    return proxy
+
+
+def _in_networks(host: str, networks: str) -> bool:
+    """Whether an address lies in one of `networks`, such as 10.0.0.0/8, which the standard library does not read."""
+    for network in networks.split(","):
+        try:
+            if "/" in network and ipaddress.ip_address(host) in ipaddress.ip_network(network.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def encode_json(body: Any) -> bytes:
@@ -103,10 +131,12 @@ class Wire:
         proxy: str | None = None,
         ca_bundle: str | None = None,
     ):
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise ConfigurationError(f"timeout must be a number of seconds above 0, or None, got {timeout!r}.")
         self.address = address
         self.credentials = credentials
         self.timeout = timeout
-        self.proxy = proxy
+        self.proxy = usable_proxy(proxy) if proxy else None
         self._authorities = trusted_authorities(ca_bundle)
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._proxies: dict[str, str | None] = {}
@@ -128,12 +158,12 @@ class Wire:
         self, method: str, url: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> bytes:
         """One request. Returns the body of a 2xx, raises what anything else means."""
-        sent = {"accept": "application/json", **(headers or {}), **self.credentials.headers()}
+        sent = {"accept": "application/json", **(headers or {}), **self._credentials(url)}
         content = None
         if body is not None:
             sent.setdefault("content-type", "application/json")
             content = encode_json(body)
-        session = self._session()
+        session, proxy = self._session(), self._proxy(url)
         if not self._in_flight:
             # The loop may have stood still: two turns of it, and connections that ended meanwhile are known to have.
             await asyncio.sleep(0)
@@ -142,7 +172,7 @@ class Wire:
         try:
             # A redirected POST may turn into a GET and the token would go to another host.
             async with session.request(
-                method, url, data=content, headers=sent, proxy=self._proxy(url), allow_redirects=False
+                method, url, data=content, headers=sent, proxy=proxy, allow_redirects=False
             ) as response:
                 answer = await response.read()
         except _NEVER_REACHED as error:
@@ -191,6 +221,14 @@ class Wire:
         if error is not None:
             raise error
         return payload
+
+    def _credentials(self, where: str) -> dict[str, str]:
+        try:
+            return self.credentials.headers()
+        except OSError as error:
+            # A token's file or service that is away for a moment, as it is renewed.
+            words = f"{where} was not asked: the function given as `token` failed ({type(error).__name__}: {error})."
+            raise TeacherConnectionError(self.credentials.redactor.clean(words)) from error
 
     def _proxy(self, url: str) -> str | None:
         if self.proxy is not None or self.address.is_loopback:

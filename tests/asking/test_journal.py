@@ -380,7 +380,7 @@ def test_an_answer_that_is_found_is_committed(path):
         assert reader.states() == {"answered": 1}
 
 
-def test_a_closed_journal_says_so(path):
+def test_a_closed_journal_is_not_read(path):
     journal = Journal(path)
     record(journal)
     journal.close()

@@ -8,7 +8,12 @@ import pytest
 import trustme
 from fault_server import Answer, FaultServer, generated, tgi_routes
 
-from hf_active_distill.errors import TeacherConnectionError, TeacherInterruptedError, TeacherProtocolError
+from hf_active_distill.errors import (
+    ConfigurationError,
+    TeacherConnectionError,
+    TeacherInterruptedError,
+    TeacherProtocolError,
+)
 from hf_active_distill.teachers import GenerationParams, TeacherRequest, load_teacher
 from hf_active_distill.teachers.wire import environment_proxy
 
@@ -88,6 +93,29 @@ def test_the_environment_names_a_proxy_but_not_for_everyone(monkeypatch):
     assert environment_proxy("https://teacher.example/generate") == "http://other.example:3128"
 
 
+def test_ports_networks_and_bare_hosts_in_the_variables_of_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inner.example:8080, 10.0.0.0/8,fd00::/8")
+    assert environment_proxy("http://inner.example:9090/generate") == "http://proxy.example:3128"
+    assert environment_proxy("http://11.0.0.1/generate") == "http://proxy.example:3128"
+    for inner in ("inner.example:8080", "10.1.2.3:8080", "[fd00::1]:8080"):
+        assert environment_proxy(f"http://{inner}/generate") is None
+
+
+def test_a_proxy_of_another_kind_is_refused_without_its_password(monkeypatch):
+    socks = "socks5://anna:x@secretword@proxy.example:1080"
+    with pytest.raises(ConfigurationError, match="is no HTTP proxy") as caught:
+        load_teacher("http://teacher.invalid", proxy=socks)
+    monkeypatch.setenv("http_proxy", socks)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ConfigurationError, match="is no HTTP proxy") as from_environment:
+        ask(load_teacher("tgi+http://teacher.invalid"))
+    assert "secretword" not in str(caught.value) + str(from_environment.value)
+
+
 def test_calls_go_through_the_proxy_of_the_environment(monkeypatch):
     with FaultServer({"http://teacher.invalid/generate": generated("through the proxy")}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
@@ -131,6 +159,24 @@ def test_what_is_no_http_broke_the_connection():
 
 
 # --- connections
+
+
+def test_a_token_that_is_being_renewed_may_be_asked_for_again():
+    answers = iter([FileNotFoundError("/run/secrets/token"), "a-token-of-now"])
+
+    def token():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with FaultServer(tgi_routes()) as server:
+        teacher = load_teacher("tgi+" + server.url, token=token)
+        with pytest.raises(TeacherConnectionError, match="function given as `token` failed") as caught:
+            ask(teacher)
+        assert caught.value.retryable and not caught.value.reached_model and server.requests == []
+        assert ask(teacher) == "fine"
+        assert server.last("/generate").headers["authorization"] == "Bearer a-token-of-now"
 
 
 def test_loops_that_ended_without_a_word_are_forgotten():

@@ -170,10 +170,31 @@ def test_a_refused_token_is_not_taken_for_another_kind_of_server():
 
 
 def test_a_password_in_a_bad_spec_is_not_shown():
-    for spec in ("gopher://anna:secretword@host", "http://anna:secretword@host:port", "http://anna:secretword@h?k=v"):
+    for spec in (
+        "gopher://anna:secretword@host",
+        "http://anna:secretword@host:port",
+        "http://anna:secretword@h?k=v",
+        "gopher://anna:x@secretword@host",
+        "http://anna:x@secretword@host:99999",
+        "http://anna:secretword/x@host",
+        "http://anna:x/secretword@host",
+        "tgi+http://anna:x@secretword/y@host",
+        "http://anna:secretword#x@host",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             load_teacher(spec)
         assert "secretword" not in str(caught.value)
+
+
+def test_a_password_written_in_full_is_no_other_host():
+    address, basic = parse_address("http://anna:p%40ss%2Fword@host/x")
+    assert (address.base, basic) == ("http://host/x", "Basic YW5uYTpwQHNzL3dvcmQ=")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5", float("nan")])
+def test_a_time_out_that_is_none_is_refused(timeout):
+    with pytest.raises(ConfigurationError, match="timeout must be"):
+        load_teacher("http://host", timeout=timeout)
 
 
 hosts = st.sampled_from(["teacher", "127.0.0.1", "[::1]", "a.b.example"])

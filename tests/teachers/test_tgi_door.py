@@ -191,6 +191,31 @@ def test_chat_reply(server, client):
     assert (reply.usage.reasoning_tokens, reply.usage.cached_prompt_tokens) == (6, 16)
 
 
+@pytest.mark.parametrize(
+    ("told", "completion", "reasoning"),
+    [
+        ({"completion_tokens_details": {"reasoning_tokens": 500}}, 509, 500),
+        ({"completion_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 34}, 14, 5),
+        ({"total_tokens": 534}, 514, 0),
+        ({"total_tokens": 3}, 9, 0),
+    ],
+)
+def test_hidden_reasoning_that_a_server_leaves_out_is_counted(server, told, completion, reasoning):
+    usage = {"prompt_tokens": 20, "completion_tokens": 9, **told}
+    server.routes["/v1/chat/completions"] = chatted("yes", usage=usage)
+    got = ask(TGITeacher(server.url), chat()).usage
+    assert (got.prompt_tokens, got.completion_tokens, got.reasoning_tokens) == (20, completion, reasoning)
+
+
+@pytest.mark.parametrize("count", [-3, 2**70, True, 3.5])
+def test_figures_that_no_count_can_be_are_left_out(server, count):
+    server.routes["/v1/chat/completions"] = chatted("yes", usage={"prompt_tokens": 20, "completion_tokens": count})
+    server.routes["/generate"] = generated("yes", generated_tokens=count)
+    assert ask(TGITeacher(server.url), chat()).usage.estimated
+    usage = ask(TGITeacher(server.url), generate()).usage
+    assert usage.estimated and usage.completion_tokens == 0
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_usage_that_is_missing_is_estimated(server, client):
     server.routes["/v1/chat/completions"] = chatted("yes", usage=None)
