@@ -15,7 +15,7 @@ from ..annotation.prompts import ReadPrompt, read_prompt
 from ..annotation.solutions import read_wording
 from ..annotation.verdicts import read_verdict
 from ..errors import ConfigurationError, DataError, TeacherRequestError
-from ..exchange import ServedModel, ServedReply, ServedToken, ServingParams, TokenListener, TokenSpan
+from ..exchange import ServedModel, ServedReply, ServedToken, ServingParams, TokenListener, TokenSpan, fit_length
 from ..records import Messages, Usage
 from ..synthetic import LabelWorld, World, get_world
 from ..tasks import ReasoningTask
@@ -99,12 +99,7 @@ class ScriptedBackend:
         if params.prefill_logprobs:
             raise TeacherRequestError("A scripted teacher has no log-probabilities of a prompt.", status=422)
         prompt_tokens = sum(len(self.tokenize(turn["content"])) for turn in messages)
-        if prompt_tokens + params.max_new_tokens > _MAX_TOTAL_TOKENS:
-            raise TeacherRequestError(
-                f"`inputs` tokens + `max_new_tokens` must be <= {_MAX_TOTAL_TOKENS}. Given: {prompt_tokens} `inputs` "
-                f"tokens and {params.max_new_tokens} `max_new_tokens`",
-                status=422,
-            )
+        most = fit_length(prompt_tokens, params, self._model)
         said = self._respond(messages, params)
         first = said.bound(params) if isinstance(said, NextToken) else None
         text = first.choose(params) if first is not None else str(said)
@@ -114,8 +109,8 @@ class ScriptedBackend:
             text = text[: stopped + len(stop)]
         spans = self.tokenize(text)
         # Without a stop string the end-of-text token needs room, too.
-        cut = len(spans) + (stopped is None) > params.max_new_tokens
-        spans = spans[: params.max_new_tokens]
+        cut = len(spans) + (stopped is None) > most
+        spans = spans[:most]
         tokens = [ServedToken(span.id, span.text, 0.0) for span in spans]
         if not cut and stopped is None:
             tokens.append(ServedToken(0, "</s>", 0.0, special=True))

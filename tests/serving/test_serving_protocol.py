@@ -11,6 +11,8 @@ import time
 import pytest
 from serving_helpers import WordBackend, call, events, post, serve
 
+from hf_active_distill.serving.scripted import scripted_backend
+
 
 TOKENS = [
     {"id": 0, "text": "Deep", "logprob": -0.5, "special": False},
@@ -264,3 +266,12 @@ def _until(condition, seconds=10):
     while not condition():
         assert time.monotonic() < deadline, "the server did not get there"
         time.sleep(0.005)
+
+
+def test_without_a_cap_a_scripted_teacher_writes_to_its_end():
+    with serve(scripted_backend("arithmetic_skewed")) as address:
+        question = "Question: Ann has 3 plus 4. How many has Ann?\n"
+        _, written = post(address + "/generate", {"inputs": question})
+        _, said = post(address + "/v1/chat/completions", {"messages": [{"role": "user", "content": question}]})
+    assert written["generated_text"].endswith("The answer is 7")
+    assert said["choices"][0]["message"]["content"].endswith("The answer is 7")
