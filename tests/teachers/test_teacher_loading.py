@@ -123,7 +123,9 @@ def test_options_that_a_door_does_not_take():
 
 
 def test_tgis_own_client_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "text_generation", None)
+    # Its parts too: a part that another test imported would be found without the whole.
+    for name in {"text_generation", *(name for name in sys.modules if name.startswith("text_generation."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "hf_active_distill.teachers.text_generation_transport", raising=False)
     with pytest.raises(ConfigurationError, match="extra `tgi`.*client='direct'"):
         load_teacher("tgi+http://127.0.0.1:1", client="text_generation")
