@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,3 +16,13 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 
 
 pytest_plugins = ["hub_server.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_one_test():
+    """transformers 4 leaves a run's precision in the environment, where the next run finds it."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]
+    os.environ.update(before)

@@ -27,16 +27,7 @@ def run(output_dir: Path, url: str, **options) -> None:
     launcher += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     options["args"] = {"per_device_train_batch_size": 1, "num_rounds": 2, **options["args"]}
     done = subprocess.run(
-        [
-            sys.executable,
-            *launcher,
-            "--master_port",
-            str(port),
-            str(SCRIPT),
-            str(output_dir),
-            url,
-            json.dumps(options),
-        ],
+        [*launcher, str(SCRIPT), str(output_dir), url, json.dumps(options)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
