@@ -24,7 +24,12 @@ COMMAND = [sys.executable, "-m", "hf_active_distill.cli.main", "serve"]
 
 def start(*argv):
     process = subprocess.Popen(
-        [*COMMAND, *argv, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *argv, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has those that it starts in the background ignore Ctrl-C, and they pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     line = process.stdout.readline()
     return process, line.strip().split(" at ")[-1]
