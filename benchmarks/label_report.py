@@ -8,26 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from hf_active_distill.reports.statistics import mean_interval
 
 
 CHOOSING_SEEDS = (0, 1)
 REFERENCES = ("full_pool", "full_pool_steps")
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95% interval (Student's t)."""
-    sample = np.asarray(values, dtype=float)
-    if len(sample) < 2:
-        return float(sample.mean()), float("nan")
-    width = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(width)
-
-
 def cell(values: Sequence[float], digits: int = 3, sign: bool = False) -> str:
     if not values:
         return ""
-    mean, width = interval(values)
+    found = mean_interval(values)
+    mean, width = found.value, (found.high - found.low) / 2
     form = f"{{:{'+' if sign else ''}.{digits}f}}"
     return form.format(mean) + (f" ± {width:.{digits}f}" if len(values) > 1 else "")
 
