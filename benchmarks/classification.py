@@ -32,6 +32,7 @@ from label_data import DataSet, Pool, embed, load_data_set, make_pool
 from label_report import write_report
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from sklearn.utils.class_weight import compute_sample_weight
 
 from hf_active_distill.losses import LLKDGate, gated_cross_entropy, normalised_entropy
 from hf_active_distill.records import PoolRow
@@ -59,6 +60,9 @@ STRATEGIES = (
     "llkd_gate",
     "uncertainty_then_coverage",
 )
+#: Strategies that are also run with balanced class weights in the loss, as `class_weights="balanced"` does.
+BALANCED = ("random", "stratified_random", "least_confidence", "expected_gradient_length", "llkd_gate", "k_means")
+FULL_POOLS = ("full_pool", "full_pool+balanced")
 OPTIONS: dict[str, dict[str, Any]] = {"least_confidence": {"over": "label"}}
 GATES = {"full_pool_steps": "off", "teacher_gate": "teacher_only", "student_gate": "student_only", "llkd": "both"}
 AUDIT_SHARE = 0.1
@@ -194,14 +198,20 @@ def round_sizes(budgets: list[int]) -> Iterator[tuple[int, bool]]:
 
 def chosen_rows(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     """A strategy: rounds of asking, a head learnt anew on all answers after each."""
-    strategy, started = as_strategy(arm, **OPTIONS.get(arm, {})), time.perf_counter()
+    base = arm.removesuffix("+balanced")
+    strategy, started = as_strategy(base, **OPTIONS.get(base, {})), time.perf_counter()
     chosen: list[int] = []
     head = Head(world, chosen)
     for index, (size, measured) in enumerate(round_sizes(budgets)):
         chosen += [int(row_id) for row_id in select(world, head, strategy, chosen, size, index).ids]
-        head = Head(world, chosen)
+        head = Head(world, chosen, balanced(world, chosen) if base != arm else None)
         if measured:
             yield result(world, "linear", arm, len(chosen), len(chosen), head.predict(world.test_rows), started)
+
+
+def balanced(world: World, chosen: list[int]) -> np.ndarray:
+    """A weight by row that makes all classes that were answered weigh the same."""
+    return compute_sample_weight("balanced", world.answers[chosen])
 
 
 def asked_last(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
@@ -301,13 +311,14 @@ def result(
 def full_pool(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     """Every row labelled by the teacher."""
     started = time.perf_counter()
-    head = Head(world, list(range(len(world.rows))))
+    rows = list(range(len(world.rows)))
+    head = Head(world, rows, balanced(world, rows) if arm.endswith("+balanced") else None)
     yield result(world, "linear", arm, len(world.rows), len(world.rows), head.predict(world.test_rows), started)
 
 
 def linear_arms() -> dict[str, Callable[[World, str, list[int]], Iterator[Result]]]:
-    arms: dict[str, Callable[[World, str, list[int]], Iterator[Result]]] = {"full_pool": full_pool}
-    arms |= dict.fromkeys(STRATEGIES, chosen_rows)
+    arms: dict[str, Callable[[World, str, list[int]], Iterator[Result]]] = dict.fromkeys(FULL_POOLS, full_pool)
+    arms |= dict.fromkeys((*STRATEGIES, *(f"{name}+balanced" for name in BALANCED)), chosen_rows)
     arms |= {f"ask_last_{name}": asked_last for name in ("llkd_gate", "margin", "random", "uncertainty_then_coverage")}
     return arms | dict.fromkeys(GATES, gated_steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -102,6 +103,12 @@ def available_strategies() -> list[str]:
     return sorted(_STRATEGIES)
 
 
+@functools.cache
+def _parameters(factory: Factory) -> tuple[str, ...]:
+    """What a factory takes; kept, as finding out takes longer than ranking a thousand rows."""
+    return tuple(inspect.signature(factory).parameters)
+
+
 def get_strategy(name: str, **options: Any) -> SelectionStrategy:
     """
     Makes a strategy by name.
@@ -116,7 +123,7 @@ def get_strategy(name: str, **options: Any) -> SelectionStrategy:
             "your own with `register_strategy`."
         )
     if options:
-        accepted = list(inspect.signature(_STRATEGIES[name]).parameters)
+        accepted = _parameters(_STRATEGIES[name])
         unknown = sorted(set(options) - set(accepted))
         if unknown:
             raise ConfigurationError(

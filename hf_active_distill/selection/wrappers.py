@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,9 +27,11 @@ class RandomSelection(PointwiseStrategy):
         return np.zeros(pool.size)
 
     def choose_rows(self, pool: Arrays, n: int, generator: np.random.Generator) -> Choice:
-        # What `best` comes to where all scores are equal.
+        # What `best` comes to where all scores are equal: the n smallest numbers, nearly always below this limit.
         noise = generator.random(pool.size)
-        rows = np.argpartition(noise, n - 1)[:n] if 0 < n < pool.size else np.arange(pool.size)
+        rows = np.flatnonzero(noise < (n + 6 * math.sqrt(n) + 9) / max(1, pool.size))
+        if len(rows) < n:
+            rows = np.arange(pool.size)
         chosen = rows[np.argsort(noise[rows])][:n]
         return Choice(chosen, np.zeros(pool.size), dict.fromkeys(chosen.tolist(), "random"))
 
