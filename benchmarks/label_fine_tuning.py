@@ -30,15 +30,19 @@ WHOLE_PASSES = {"trec": 4, "csabstruct": 3}
 #: Settings by arm; those of `WHOLE_POOL` ask about every row, in one round.
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"selection": "random"},
-    "random_soft": {"selection": "random", "soft_labels": True},
+    "random_balanced": {"selection": "random", "class_weights": "balanced"},
     "margin": {"selection": "margin", "random_share": 0.1},
-    "margin_soft": {"selection": "margin", "random_share": 0.1, "soft_labels": True},
     "ask_last": {"selection": "llkd_gate", "random_share": 0.1, "answer_gate": True},
+    "ask_last_balanced": {
+        "selection": "llkd_gate",
+        "random_share": 0.1,
+        "answer_gate": True,
+        "class_weights": "balanced",
+    },
     "llkd": {"selection": "random", "gate": "llkd"},
     "full_pool": {"selection": "random"},
-    "full_pool_soft": {"selection": "random", "soft_labels": True},
 }
-WHOLE_POOL = ("llkd", "full_pool", "full_pool_soft")
+WHOLE_POOL = ("llkd", "full_pool")
 
 
 @dataclass
@@ -118,7 +122,7 @@ def run_one(world: World, arm: str, folder: Path) -> list[Result]:
     )
     trainer.train()
     seconds = time.perf_counter() - started
-    measured = [entry for entry in trainer.state.log_history if "eval_macro_f1" in entry]
+    measured = [entry for entry in trainer.state.log_history if "eval_macro_f1" in entry and entry["epoch"] > 0]
     logged = [entry for entry in trainer.state.log_history if "gate_unique_rows" in entry]
     annotations = trainer.book.annotations()
     shutil.rmtree(folder, ignore_errors=True)

@@ -12,8 +12,9 @@ import numpy as np
 from hf_active_distill.reports.statistics import mean_interval
 
 
-CHOOSING_SEEDS = (0, 1)
-REFERENCES = ("full_pool", "full_pool_steps")
+CHOOSING_SEEDS = (0, 1, 2, 3, 4)
+REFERENCES = ("full_pool", "full_pool+balanced", "full_pool_steps")
+GATES = ("llkd", "teacher_gate", "student_gate")
 
 
 def cell(values: Sequence[float], digits: int = 3, sign: bool = False) -> str:
@@ -33,7 +34,7 @@ class Table:
         self.by_cell: dict[tuple[str, int], dict[int, Any]] = defaultdict(dict)
         for row in rows:
             calls = -1 if row.arm in REFERENCES else row.calls
-            if row.arm in ("llkd", "teacher_gate", "student_gate", "full_pool_steps") and self._is_full(row):
+            if row.arm in GATES and self._is_full(row):
                 calls = -1
             self.by_cell[row.arm, calls][row.seed] = row
         self.arms = list(dict.fromkeys(row.arm for row in rows))
@@ -62,7 +63,7 @@ class Table:
         """Rows that the gates trained on."""
         lines = ["| arm | calls | share of the labelled rows trained on | macro-F1 less its reference |"]
         lines.append("|---|---|---|---|")
-        for arm in ("llkd", "teacher_gate", "student_gate"):
+        for arm in GATES:
             rows = self.by_cell.get((arm, -1), {}).values()
             if not rows:
                 continue
@@ -84,40 +85,56 @@ class Table:
             lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
         return lines
 
-    def best(self) -> list[str]:
-        """The best strategy from 200 calls on by the choosing seeds, against random on the other ones."""
-        others = [arm for arm in self.arms if arm not in REFERENCES and arm not in ("random", "llkd")]
-        others = [arm for arm in others if not arm.endswith("_gate") or arm == "llkd_gate"]
-        budgets = [calls for calls in self.budgets if calls >= 200]
+    def gain(self, arm: str, base: str, seeds: Sequence[int]) -> float | None:
+        """Mean over the budgets from 200 calls on of what an arm has over `base`; `None` where it was not run."""
+        found = [self.difference(arm, calls, base, calls, seeds) for calls in self.budgets if calls >= 200]
+        return float(np.mean([np.mean(values) for values in found])) if found and all(found) else None
+
+
+def choice(tables: dict[str, Table]) -> list[str]:
+    """
+    One strategy for all sets, the best over `random` on the choosing seeds, and what it brings on the others. Arms
+    with balanced class weights are compared with random rows and the same weights.
+    """
+    rest = sorted({row.seed for table in tables.values() for row in table.rows} - set(CHOOSING_SEEDS))
+    lines: list[str] = []
+    for base in ("random", "random+balanced"):
         gains = {}
-        for arm in others:
-            found = [self.difference(arm, calls, "random", calls, CHOOSING_SEEDS) for calls in budgets]
-            if all(found):
-                gains[arm] = float(np.mean([np.mean(values) for values in found]))
+        for arm in next(iter(tables.values())).arms:
+            if arm in (*REFERENCES, *GATES, base) or arm.endswith("+balanced") != base.endswith("+balanced"):
+                continue
+            values = [table.gain(arm, base, seeds) for seeds in (CHOOSING_SEEDS, rest) for table in tables.values()]
+            if None not in values:
+                gains[arm] = float(np.mean(values[: len(tables)]))
         if not gains:
-            return []
-        best = max(gains, key=gains.__getitem__)
-        rest = [seed for seed in {row.seed for row in self.rows} if seed not in CHOOSING_SEEDS]
-        lines = [
-            f"Chosen on seeds {list(CHOOSING_SEEDS)}: `{best}` ({gains[best]:+.3f} over random on average). On seeds "
-            f"{sorted(rest)}, less random at the same calls:",
-            "",
-            "| calls | macro-F1 less random | seeds |",
-            "|---|---|---|",
-        ]
-        for calls in budgets:
-            values = self.difference(best, calls, "random", calls, rest)
-            lines.append(f"| {calls} | {cell(values, sign=True)} | {len(values)} |")
-        return lines
+            continue
+        order = sorted(gains, key=gains.__getitem__, reverse=True)
+        lines += [f"Mean macro-F1 over `{base}` from 200 calls on, seeds {list(CHOOSING_SEEDS)}:", ""]
+        lines += [", ".join(f"`{arm}` {gains[arm]:+.3f}" for arm in order) + ".", ""]
+        lines += [*_on_others(tables, order[0], base, rest), ""]
+    if lines:
+        lines += _on_others(tables, "random+balanced", "random", rest)
+    return lines
+
+
+def _on_others(tables: dict[str, Table], arm: str, base: str, seeds: Sequence[int]) -> list[str]:
+    budgets = sorted({calls for table in tables.values() for calls in table.budgets if calls >= 200})
+    lines = [f"`{arm}` less `{base}` at the same calls, on seeds {list(seeds)}:", ""]
+    lines += ["| set | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
+    for name, table in tables.items():
+        cells = [cell(table.difference(arm, calls, base, calls, seeds), sign=True) for calls in budgets]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def write_report(rows: list[Any], path: Path) -> None:
     """Everything in markdown."""
     lines: list[str] = []
     for regime in dict.fromkeys(row.regime for row in rows):
+        tables = {}
         for data in dict.fromkeys(row.data for row in rows if row.regime == regime):
             part = [row for row in rows if row.regime == regime and row.data == data]
-            table = Table(part)
+            table = tables[data] = Table(part)
             teacher = cell([row.teacher_accuracy for row in {row.seed: row for row in part}.values()])
             seeds = sorted({row.seed for row in part})
             lines += [f"## {data}, {regime}", "", f"Seeds {seeds}; the teacher is right on {teacher} of the pool.", ""]
@@ -126,6 +143,7 @@ def write_report(rows: list[Any], path: Path) -> None:
             lines += ["Macro-F1 less that of `random` at the same calls, paired by seed:", ""]
             lines += [*table.against("random", None), ""]
             lines += ["Macro-F1 less that of the full pool, paired by seed:", "", *table.against("full_pool", -1), ""]
-            lines += [*table.shares(), "", *table.best(), ""]
+            lines += [*table.shares(), ""]
+        lines += [f"## One strategy for all sets, {regime}", "", *choice(tables)]
     path.write_text("\n".join(lines), encoding="utf-8")
     print(f"{path} is written.")
