@@ -36,6 +36,8 @@ _KEEPALIVE_SECONDS = 3.0
 CONNECT_SECONDS = 15.0
 # Servers behind several proxies add long headers.
 _MAX_HEADER_BYTES = 65_536
+# An answer has some kilobytes; a compressed body can unpack to more than the memory.
+MOST_BODY_BYTES = 2**26
 
 _NEVER_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 # A header or URL that HTTP does not allow: nothing was sent, and it will not get better.
@@ -174,7 +176,7 @@ class Wire:
             async with session.request(
                 method, url, data=content, headers=sent, proxy=proxy, allow_redirects=False
             ) as response:
-                answer = await response.read()
+                answer = await self._body(response, url)
         except _NEVER_REACHED as error:
             raise never_reached(error, where=url, credentials=self.credentials) from None
         except _NOT_SENT as error:
@@ -189,6 +191,16 @@ class Wire:
             told = {name.lower(): value for name, value in response.headers.items()}
             raise error_from_refusal(Refusal(response.status, told, answer), where=url, credentials=self.credentials)
         return self.unwrapped(answer, url, response.content_type)
+
+    async def _body(self, response: aiohttp.ClientResponse, where: str) -> bytes:
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > MOST_BODY_BYTES:
+                most = f"its body has more than {MOST_BODY_BYTES // 2**20} MiB once unpacked"
+                raise not_the_protocol(most, where=where, credentials=self.credentials)
+        return b"".join(parts)
 
     def unwrapped(self, content: bytes, where: str, content_type: str) -> bytes:
         """The body, unless it is a stream of events: there, TGI and proxies put errors under status 200."""

@@ -15,7 +15,7 @@ from hf_active_distill.errors import (
     TeacherProtocolError,
 )
 from hf_active_distill.teachers import GenerationParams, TeacherRequest, load_teacher
-from hf_active_distill.teachers.wire import environment_proxy
+from hf_active_distill.teachers.wire import MOST_BODY_BYTES, environment_proxy
 
 
 REQUEST = TeacherRequest.generate("Why?", GenerationParams(max_new_tokens=5))
@@ -144,6 +144,15 @@ def test_compressed_bodies_are_read_and_damaged_ones_named():
     with FaultServer(tgi_routes() | {"/generate": [whole, damaged]}) as server:
         assert ask(load_teacher("tgi+" + server.url)) == "small"
         with pytest.raises(TeacherProtocolError, match="body is damaged"):
+            ask(load_teacher("tgi+" + server.url))
+
+
+def test_a_body_that_unpacks_without_end_is_not_read_to_its_end():
+    bomb = gzip.compress(bytes(MOST_BODY_BYTES + 2**20))
+    assert len(bomb) < 2**18
+    answer = Answer(bomb, headers={"content-encoding": "gzip"}, content_type="application/json")
+    with FaultServer(tgi_routes() | {"/generate": [answer]}) as server:
+        with pytest.raises(TeacherProtocolError, match="64 MiB"):
             ask(load_teacher("tgi+" + server.url))
 
 
