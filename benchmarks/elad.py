@@ -39,6 +39,8 @@ PARTS: list[tuple[str, list[str]]] = [
     ("leg_counting", CORE),
     ("gsm_symbolic", CORE),
     ("erring_teacher", CORE),
+    ("fresh_skewed", []),
+    ("fresh_balanced", []),
     ("settings", []),
     ("skewed", []),
     ("balanced", []),

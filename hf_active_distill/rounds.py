@@ -9,9 +9,11 @@ round has been trained and evaluated.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from .records import Annotation, Record, Usage
 
 
 RUN_FILE = "run.json"
+# What stands beside a metric in a round's figures.
+_BESIDE_METRICS = ("_stderr", "_runtime", "_per_second", "_preparation_time")
 NAME_KEY = "journal_run"
 # A resumed run that differs in one of these would not be the same run.
 BINDING_SETTINGS = (
@@ -317,3 +321,15 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def measured_metrics(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of what the evaluations of some rounds measured, accuracies first; no standard errors, no timings."""
+    names = {
+        name
+        for row in history
+        for name, value in row.items()
+        if name.startswith("eval_") and isinstance(value, int | float) and math.isfinite(value)
+    }
+    metrics = [name for name in names if not name.endswith(_BESIDE_METRICS)]
+    return sorted(metrics, key=lambda name: (name != "eval_accuracy", not name.endswith("accuracy"), name))

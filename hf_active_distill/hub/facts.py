@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..records import Annotation, Usage
-from ..rounds import RoundRecord
+from ..rounds import RoundRecord, measured_metrics
 
 
 #: Figures of an evaluation that say nothing of what the student has learnt.
-_BESIDE = ("_stderr", "_runtime", "_per_second", "_preparation_time", "_loss", "_steps", "_cut", "_answered")
+# Measured, and of no use in a table of results.
+_NO_METRICS = ("_loss", "_steps", "_cut", "_answered")
 UNKNOWN = "unknown"
 
 
@@ -93,10 +94,4 @@ class RunFacts:
     @property
     def metrics(self) -> list[str]:
         """Names of what was measured, the accuracy first."""
-        names = {
-            name
-            for row in self.history
-            for name, value in row.items()
-            if name.startswith("eval_") and isinstance(value, int | float) and not name.endswith(_BESIDE)
-        }
-        return sorted(names, key=lambda name: (name != "eval_accuracy", not name.endswith("accuracy"), name))
+        return [name for name in measured_metrics(self.history) if not name.endswith(_NO_METRICS)]

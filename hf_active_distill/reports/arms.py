@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..rounds import BINDING_SETTINGS, RoundStore
+from ..rounds import BINDING_SETTINGS, RoundStore, measured_metrics
 from .statistics import mean_interval
 from .values import number
 
 
 #: Figures that are measured but say nothing of what was learnt.
-_SPEED = ("runtime", "per_second", "model_preparation_time")
 #: Drawn where there is no evaluation, and on request.
 _RATES = ("accept_rate", "probe_accept_rate")
 #: Settings that make another arm. The pool may be drawn by the seed, and the name says the selection.
@@ -53,13 +52,7 @@ class Arm:
     def metrics(self) -> list[str]:
         """Names of the figures that can be drawn, the accuracy first."""
         names = {name for row in self.history for name, value in row.items() if number(value) is not None}
-        measured = sorted(
-            name
-            for name in names
-            if name.startswith("eval_") and not name.endswith(("_stderr", *_SPEED)) and f"{name}_stderr" != name
-        )
-        measured.sort(key=lambda name: (name != "eval_accuracy", not name.endswith("accuracy")))
-        return measured + [name for name in _RATES if name in names]
+        return measured_metrics(self.history) + [name for name in _RATES if name in names]
 
     def points(self, metrics: Sequence[str]) -> list[dict[str, Any]]:
         """One point a round: what had been spent by then, and each metric with its standard error."""

@@ -60,4 +60,4 @@ def test_every_block_of_the_page_has_a_comparison(script):
     names = {match[2] for match in script._BLOCK.finditer(page)}
     configs = {path.stem.removeprefix("elad_") for path in (ROOT / "benchmarks" / "configs").glob("elad_*.yaml")}
     assert names == configs | {"overview", "annotations"}
-    assert set(script.POOLS) | {"settings"} == configs
+    assert set(script.POOLS) | {"fresh_balanced", "fresh_skewed", "settings"} == configs
