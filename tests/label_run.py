@@ -107,10 +107,9 @@ def build(output_dir: str, options: dict, **kwargs) -> ActiveDistillationTrainer
         "logging_steps": 1,
     }
     args = ActiveDistillationConfig(output_dir=output_dir, **{**defaults, **options.get("args", {})})
-    settings = {"pool_dataset": POOL, "eval_dataset": EVAL, "annotation": RuleAnnotation(task), **kwargs}
-    return ActiveDistillationTrainer(
-        model=model, args=args, teacher=teacher, processing_class=tiny_tokenizer(), task=task, **settings
-    )
+    settings = {"pool_dataset": POOL, "eval_dataset": EVAL, "annotation": RuleAnnotation(task), "teacher": teacher}
+    settings.update(kwargs)
+    return ActiveDistillationTrainer(model=model, args=args, processing_class=tiny_tokenizer(), task=task, **settings)
 
 
 def main(output_dir: str, options: dict) -> int:

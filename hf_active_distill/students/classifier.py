@@ -10,7 +10,7 @@ import numpy as np
 from ..engine import dropout_logits, head_outputs, keyed_seed, right_padded, text_positions
 from ..engine.modes import accepts
 from ..errors import ConfigurationError
-from ..records import PoolRow
+from ..records import Explanation, PoolRow
 from ..selection.base import Candidate, SignalRequest
 from ..tasks.classification import ClassificationTask
 
@@ -113,7 +113,8 @@ class Classifier:
         self, rows: Sequence[PoolRow], requests: Sequence[SignalRequest], *, round: int = 0
     ) -> list[Candidate]:
         """
-        Rows with their signals; all that one pass can give is taken from one pass.
+        Rows with their signals, and as `explanation` the label that the student gives; all that one pass can give is
+        taken from one pass.
 
         Args:
             rows (`Sequence[PoolRow]`):
@@ -129,22 +130,24 @@ class Classifier:
         found: list[Candidate] = []
         for start in range(0, len(rows), self.batch_size):
             part = list(rows[start : start + self.batch_size])
-            candidates = [Candidate(row) for row in part]
-            for request, values in self._signals(part, requests, round).items():
-                for candidate, value in zip(candidates, values, strict=True):
-                    candidate.signals[request] = value
-            found += candidates
+            signals, answers = self._signals(part, requests, round)
+            for index, row in enumerate(part):
+                candidate = Candidate(row, Explanation(row.row_id, answers[index], [], answers[index]))
+                candidate.signals.update({request: values[index] for request, values in signals.items()})
+                found.append(candidate)
         return found
 
     def _signals(
         self, rows: list[PoolRow], requests: Sequence[SignalRequest], round: int
-    ) -> dict[SignalRequest, np.ndarray]:
+    ) -> tuple[dict[SignalRequest, np.ndarray], list[str]]:
         batch = self._padded(self.encode(rows))
         names = {request.name for request in requests}
         found: dict[SignalRequest, np.ndarray] = {}
+        probabilities = None
         if names - {"mc_probabilities"}:
             outputs = head_outputs(self.model, batch, embeddings="embedding" in names)
-            once = {"logits": outputs.logits, "probabilities": self.probabilities(outputs.logits)}
+            probabilities = self.probabilities(outputs.logits)
+            once = {"logits": outputs.logits, "probabilities": probabilities}
             if outputs.embeddings is not None:
                 once["embedding"] = outputs.embeddings
             found = {request: once[request.name] for request in requests if request.name in once}
@@ -153,7 +156,15 @@ class Classifier:
                 samples = dict(request.options).get("samples", CLASSIFIER_SIGNALS[request.name]["samples"])
                 seeds = [keyed_seed(self.seed, round, rows[0].row_id, t, "dropout") for t in range(samples)]
                 found[request] = self.probabilities(dropout_logits(self.model, batch, seeds)).swapaxes(0, 1)
-        return found
+                probabilities = found[request].mean(1) if probabilities is None else probabilities
+        return found, [] if probabilities is None else [self._answer(values) for values in probabilities]
+
+    def _answer(self, probabilities: np.ndarray) -> str:
+        """The likeliest label, or all that hold with a probability of at least a half."""
+        names = self.task.labels
+        if self.task.multi_label:
+            return self.task.join([name for name, p in zip(names, probabilities, strict=True) if p >= 0.5])
+        return names[int(probabilities.argmax())]
 
     def _padded(self, inputs: Sequence[Mapping[str, list[int]]]) -> Any:
         return right_padded(inputs, self.processing_class.pad_token_id)

@@ -67,6 +67,28 @@ def test_two_texts_and_several_labels():
     np.testing.assert_allclose(signal(student, "probabilities", rows), expected, atol=1e-6)
 
 
+def test_the_label_that_the_student_gives_comes_with_its_signals():
+    student = build()
+    best = [LABELS[int(row.argmax())] for row in signal(student, "logits")]
+    for name in ("embedding", "mc_probabilities"):
+        found = student.candidates(ROWS, [SignalRequest.of(name)])
+        assert [candidate.explanation.row_id for candidate in found] == [row.row_id for row in ROWS]
+        answers = [candidate.explanation.answer for candidate in found]
+        if name == "embedding":
+            assert answers == best
+        else:
+            means = [candidate.signals[SignalRequest.of(name)].mean(0) for candidate in found]
+            assert answers == [LABELS[int(mean.argmax())] for mean in means]
+    task = get_task("classification", labels=LABELS, multi_label=True)
+    rows = [task.read_row({"text": text}) for text in TEXTS]
+    several = build("bert", task)
+    expected = [
+        task.join([n for n, x in zip(LABELS, row, strict=True) if x >= 0]) for row in signal(several, "logits", rows)
+    ]
+    found = several.candidates(rows, [SignalRequest.of("logits")])
+    assert [candidate.explanation.answer for candidate in found] == expected
+
+
 def test_dropout_passes_are_keyed_and_leave_the_random_state_alone():
     student = build(model=tiny_classifier("roberta", hidden_dropout_prob=0.3))
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()

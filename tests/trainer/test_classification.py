@@ -71,6 +71,21 @@ def test_the_defaults_of_students_with_labels(tmp_path):
     )
 
 
+def test_what_the_student_held_before_it_was_told_is_on_record(tmp_path):
+    def told(messages, params) -> str:
+        question = messages[-1]["content"]
+        label = next(label for label, text in TEXTS if text in question)
+        return next(line[0] for line in question.splitlines() if line[1:].strip(").: ") == label)
+
+    asking = {"annotation": "label", "annotation_kwargs": {"method": "samples", "samples": 1}}
+    args = {**ROUNDS, **asking, "selection": "entropy"}
+    trainer = build(str(tmp_path), {"args": args}, annotation=None, teacher=told)
+    trainer.train()
+    held = [annotation.student for annotation in trainer.book.annotations()]
+    assert len(held) == 16 and {student.answer for student in held} <= set(LABELS)
+    assert all(student.steps == [] and student.row_id for student in held)
+
+
 def test_plan_knows_what_a_gate_scores(tmp_path):
     plain = build(str(tmp_path), {"args": ROUNDS}).plan()
     gated = build(str(tmp_path), {"args": {**ROUNDS, "gate": "llkd"}}).plan()
