@@ -27,7 +27,7 @@ _DICT_FIELDS = (
 )
 #: Selection and annotation by default, for tasks by name.
 _USUAL = {"classification": ("entropy", "label")}
-_USUAL_ELSE = ("egss", "clear")
+_USUAL_ELSE = ("egss", "cot")
 REVISING_ANNOTATIONS = ("clear", "one_call")
 
 
@@ -90,9 +90,10 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         > Parameters that control the teacher and its annotations
 
         annotation (`str`, *optional*):
-            Name of a registered annotation method: `"clear"` (stepwise revision, one step a turn; the default),
-            `"cot"` (the teacher explains from scratch), `"one_call"` (all steps in one structured call), `"label"` (a
-            distribution over labels; the default where the student answers with a label).
+            Name of a registered annotation method: `"cot"` (the teacher explains from scratch; the default, as it buys
+            most for the same tokens), `"clear"` (ELAD's stepwise revision, one step a turn), `"one_call"` (all steps
+            in one structured call), `"label"` (a distribution over labels; the default where the student answers with
+            a label).
         annotation_kwargs (`dict[str, Any]`, *optional*):
             Options of the method.
         teacher_max_new_tokens (`int`, *optional*, defaults to `512`):
@@ -264,7 +265,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
 
     annotation: str = field(  # type: ignore[assignment]
         default=None,
-        metadata={"help": "Name of a registered annotation method; default clear, label for students with labels."},
+        metadata={"help": "Name of a registered annotation method; default cot, label for students with labels."},
     )
     annotation_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the annotation method."}

@@ -133,7 +133,7 @@ class ExplainingKind(StudentKind):
     """A causal language model that writes its reasoning."""
 
     auto_class = AutoModelForCausalLM
-    default_annotation = "clear"
+    default_annotation = "cot"
     default_selection = "egss"
 
     def check(self, model: Any) -> None:
