@@ -10,8 +10,7 @@ from ..records import Annotation, Usage
 from ..rounds import RoundRecord, measured_metrics
 
 
-#: Figures of an evaluation that say nothing of what the student has learnt.
-# Measured, and of no use in a table of results.
+#: Metrics that say nothing of what the student has learnt.
 _NO_METRICS = ("_loss", "_steps", "_cut", "_answered")
 UNKNOWN = "unknown"
 

@@ -16,7 +16,6 @@ from .statistics import mean_interval
 from .values import number
 
 
-#: Figures that are measured but say nothing of what was learnt.
 #: Drawn where there is no evaluation, and on request.
 _RATES = ("accept_rate", "probe_accept_rate")
 #: Settings that make another arm. The pool may be drawn by the seed, and the name says the selection.
