@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = Path("out/benchmarks/students")
 #: Options of recipes/pretrain_quickstart_student.py that made each student.
 PRETRAINING = {
-    "gsm_symbolic": ["--steps", "1200", "--batch_size", "32", "--vocab_size", "768", "--eval_rows", "500"],
-    "leg_counting": ["--steps", "2400", "--batch_size", "32"],
+    "gsm_symbolic": ["--steps", "3600", "--vocab_size", "768", "--max_new_tokens", "120"],
+    "leg_counting": ["--steps", "2400"],
 }
 CORE = ["random+cot", "egss+cot", "random+one_call", "egss+one_call", "random+clear", "egss+clear"]
 # (comparison, arms; none for all): what answers the question first, the full tables after it.

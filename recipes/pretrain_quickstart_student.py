@@ -39,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log_every", type=int, default=200)
     parser.add_argument("--eval_rows", type=int, default=600)
+    parser.add_argument("--max_new_tokens", type=int, default=80, help="of an explanation in the evaluation")
     return parser.parse_args()
 
 
@@ -144,7 +145,7 @@ def save(model, tokenizer, folder: Path) -> None:
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def accuracy(model, tokenizer, rows, batch_size: int = 100) -> float:
+def accuracy(model, tokenizer, rows, max_new_tokens: int, batch_size: int = 100) -> float:
     """Share of rows whose greedy explanation ends with the reference."""
     import torch
 
@@ -156,7 +157,7 @@ def accuracy(model, tokenizer, rows, batch_size: int = 100) -> float:
         inputs = tokenizer([row.prompt for row in chunk], return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.no_grad():
             out = model.generate(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=72, do_sample=False
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, do_sample=False
             )
         texts = tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         right += sum(
@@ -185,7 +186,7 @@ def main() -> None:
     rows = get_world(arguments.world).problems(arguments.eval_rows, 0, "eval")
     for unknown in (False, True):
         kind = [row for row in rows if row.columns["unknown"] is unknown]
-        print(f"accuracy on {'unknown' if unknown else 'known'} rows: {accuracy(model, tokenizer, kind):.3f}")
+        print(f"accuracy on {'unknown' if unknown else 'known'} rows: {accuracy(model, tokenizer, kind, arguments.max_new_tokens):.3f}")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,26 @@ def test_pretraining_reads_what_shall_be_known_and_nothing_of_the_corpus(tea):
     assert all(int(prompt.split()[1]) % 2 == 1 for prompt, _ in texts)
 
 
+def test_drills_ask_for_one_equation_of_any_kind():
+    def problems(start):
+        for n in range(start, start + 400):
+            steps = (f"{n} + 1 = {n + 1}", f"{n + 1} * 2 = {2 * n + 2}")
+            yield Worked(f"Question: {n}?\n", steps, str(2 * n + 2), "plus", n % 2 == 1)
+
+    world = WorkedWorld("drilled", problems(0), problems(1000), drills=0.5)
+    generator = random.Random(0)
+    texts = [world.pretraining_text(generator, early=0.0) for _ in range(100)]
+    drills = [(prompt, completion) for prompt, completion in texts if prompt.startswith("Question: What is ")]
+    assert 30 < len(drills) < 70
+    for prompt, completion in drills:
+        expression = prompt.removeprefix("Question: What is ").removesuffix("?\n")
+        assert completion == f"{expression} = {value_of(expression):.0f}\nThe answer is {value_of(expression):.0f}"
+    # Drills come from every kind of problem, the problems themselves from those that the student shall know.
+    assert any(int(prompt.split()[3]) % 2 == 1 for prompt, _ in drills if "+" in prompt)
+    others = [prompt for prompt, _ in texts if not prompt.startswith("Question: What is ")]
+    assert others and all(int(prompt.split()[1].strip("?")) % 2 == 0 for prompt in others)
+
+
 @given(st.lists(st.tuples(st.sampled_from("+-*"), st.integers(0, 99)), max_size=5), st.integers(0, 99))
 def test_values_are_those_of_arithmetic(tail, first):
     expression = " ".join([str(first), *(f"{sign} {number}" for sign, number in tail)])
@@ -91,7 +111,7 @@ def test_equations_are_taken_from_prose():
     ]
     assert equations("or 5 plants * 3.0 = 15") == []
     assert equations("21 + 11 = 33") is None
-    assert equations("5 * 4000 = 20000") is None
+    assert equations("5 / 2 = 2") is None
 
 
 def test_a_world_keeps_its_promises(world):
@@ -117,7 +137,7 @@ def test_a_world_keeps_its_promises(world):
 def test_the_student_has_never_seen_the_corpus(world):
     generator = random.Random(0)
     seen = {world.pretraining_text(generator)[0] for _ in range(200)}
-    corpus = {row.prompt for split in ("train", "eval") for row in world.problems(80, 0, split)}
+    corpus = {row.prompt for split in ("train", "eval") for row in world.problems(50, 0, split)}
     assert len(seen) > 100 and not seen & corpus
 
 
