@@ -154,11 +154,12 @@ def accuracy(model, tokenizer, rows, max_new_tokens: int, batch_size: int = 100)
     tokenizer.padding_side = "left"
     for i in range(0, len(rows), batch_size):
         chunk = rows[i : i + batch_size]
-        inputs = tokenizer([row.prompt for row in chunk], return_tensors="pt", padding=True, add_special_tokens=False)
+        prompts = [row.prompt for row in chunk]
+        inputs = tokenizer(
+            prompts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
+        )
         with torch.no_grad():
-            out = model.generate(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens, do_sample=False
-            )
+            out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         texts = tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         right += sum(
             t.rsplit("The answer is ", 1)[-1].strip() == row.reference for t, row in zip(texts, chunk, strict=True)
@@ -186,7 +187,8 @@ def main() -> None:
     rows = get_world(arguments.world).problems(arguments.eval_rows, 0, "eval")
     for unknown in (False, True):
         kind = [row for row in rows if row.columns["unknown"] is unknown]
-        print(f"accuracy on {'unknown' if unknown else 'known'} rows: {accuracy(model, tokenizer, kind, arguments.max_new_tokens):.3f}")
+        share = accuracy(model, tokenizer, kind, arguments.max_new_tokens)
+        print(f"accuracy on {'unknown' if unknown else 'known'} rows: {share:.3f}")
 
 
 if __name__ == "__main__":
