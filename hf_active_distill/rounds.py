@@ -34,6 +34,7 @@ BINDING_SETTINGS = (
     "answer_gate_kwargs",
     "candidates_per_round",
     "class_weights",
+    "data_seed",
     "eval_with_teacher",
     "gate",
     "gate_kwargs",

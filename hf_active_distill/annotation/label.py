@@ -12,7 +12,7 @@ from ..records import Annotation, Prompt, Usage
 from ..tasks.base import Task
 from ..tasks.classification import ClassificationTask
 from ..teachers.base import TeacherInfo, TeacherReply, TeacherRequest, TopToken
-from ..teachers.labels import LETTERS, METHODS, Asker, LabelDistribution, label_distribution
+from ..teachers.labels import ANSWER, LETTERS, METHODS, Asker, LabelDistribution, label_distribution
 from .base import AnnotationItem, AnnotationSettings, Ask
 from .demonstrations import Demonstrations
 from .dialogue import Dialogue, Draft
@@ -44,12 +44,13 @@ class LabelAnnotation(BaseAnnotation):
         settings ([`AnnotationSettings`]): How the teacher shall answer.
         method (`str`, *optional*, defaults to `"auto"`):
             How the distribution is measured: `"grammar"`, `"top_tokens"`, `"scored"`, `"samples"`, or what suits the
-            server. A teacher that thinks aloud is sampled.
+            server. A teacher that thinks aloud is sampled. More labels than letters (62) are named in words, so they
+            are sampled, or scored with `chat=False`.
         samples (`int`, *optional*, defaults to `5`): Replies to sample where probabilities cannot be had.
         sampling_temperature (`float`, *optional*, defaults to `1.0`): At which they are sampled.
         min_mass (`float`, *optional*, defaults to `0.1`):
-            Least probability that the teacher's next word is a label at all. 0 takes any, and saves a call a row where
-            a grammar is used.
+            Least probability that the teacher's next word is a label at all. 0 takes any above 0, and saves a call a
+            row where a grammar is used.
         rotations (`int`, *optional*, defaults to `1`):
             Orders of the options that are asked for and averaged, each a shift of the last: models prefer some letters
             (*Large Language Models Are Not Robust Multiple Choice Selectors*, arXiv 2309.03882). The cost is as many
@@ -64,7 +65,7 @@ class LabelAnnotation(BaseAnnotation):
             models without a chat template need it.
 
     Raises:
-        [`~errors.ConfigurationError`]: For another kind of task, more labels than letters, numbers out of range.
+        [`~errors.ConfigurationError`]: For another kind of task, a method that cannot work, numbers out of range.
     """
 
     name: ClassVar[str] = "label"
@@ -95,8 +96,13 @@ class LabelAnnotation(BaseAnnotation):
             raise ConfigurationError(f"method={method!r} must be one of {', '.join(METHODS)}.")
         if chat and method == "scored":
             raise ConfigurationError("method='scored' needs plain text: set `chat=False`, or another method.")
-        if len(task.options) > len(LETTERS) and not task.multi_label:
-            raise ConfigurationError(f"At most {len(LETTERS)} labels have letters; this task has {len(task.options)}.")
+        #: Whether labels are put as lettered options. Of more than there are letters, the teacher writes the name.
+        self.letters = task.multi_label or len(task.options) <= len(LETTERS)
+        if not self.letters and method in ("grammar", "top_tokens"):
+            raise ConfigurationError(
+                f"method={method!r} needs a letter for every label, and {len(task.options)} labels are more than the "
+                f"{len(LETTERS)} letters there are: leave `method` out."
+            )
         for name, share in (("min_mass", min_mass), ("threshold", threshold)):
             if not 0 <= share <= 1:
                 raise ConfigurationError(f"{name}={share} must lie between 0 and 1.")
@@ -117,7 +123,7 @@ class LabelAnnotation(BaseAnnotation):
     @property
     def relies_on_logprobs(self) -> bool:
         """Whether log-probabilities are what is asked for, so that a server without them is found out first."""
-        return self.method in ("auto", "grammar", "top_tokens")
+        return self.letters and self.method in ("auto", "grammar", "top_tokens")
 
     async def revise(self, draft: Draft, dialogue: Dialogue) -> Annotation:
         asker = _Asker(dialogue.ask, draft.item.attempt)
@@ -137,13 +143,15 @@ class LabelAnnotation(BaseAnnotation):
         """One distribution over the options, or one of yes and no for every label."""
         shown = self.demonstrations.of(item.row) if self.demonstrations is not None else []
         if not self.task.multi_label:
-            prompt = label_prompt(self.task, item.row, shown)
+            prompt = label_prompt(self.task, item.row, shown, words=not self.letters)
             return [await self._rotated(ask, info, prompt, self.task.options)]
         prompts = [label_prompt(self.task, item.row, shown, label) for label in self.task.labels]
         return [await self._rotated(ask, info, prompt, [YES, NO]) for prompt in prompts]
 
     async def _rotated(self, ask: Asker, info: TeacherInfo, text: str, options: list[str]) -> LabelDistribution:
         prompt: Prompt = [{"role": "user", "content": text}] if self.chat else text
+        if not self.chat and not self.letters:
+            prompt = f"{text}{ANSWER}"
         method = "samples" if self.method == "auto" and info.thinks else self.method
         found = []
         for shift in range(min(self.rotations, len(options))):
@@ -154,6 +162,7 @@ class LabelAnnotation(BaseAnnotation):
                     prompt,
                     options[shift:] + options[:shift],
                     method=method,
+                    letters=self.letters,
                     mass=self.min_mass > 0,
                     samples=self.samples,
                     temperature=self.sampling_temperature,
@@ -204,13 +213,14 @@ class LabelAnnotation(BaseAnnotation):
 
     def _finished(self, draft: Draft, reason: str | None, *, answer: str, **fields: Any) -> Annotation:
         """The record. What a failed one measured stands in it, but no label that somebody could train on."""
-        if fields["mass"] is not None and fields["mass"] < self.min_mass:
+        if fields["mass"] is not None and (fields["mass"] < self.min_mass or not fields["mass"]):
             reason = OUTSIDE
         if reason is None and self.settings.verify and self.task.verify(draft.item.row, answer) is False:
             reason = WRONG
         if reason is not None:
             fields.update(label=None, labels=None)
-            return replace(draft.record("failed", [], None, reason), **fields)
+            # What a reference contradicts stays readable: an audit counts it.
+            return replace(draft.record("failed", [], answer if reason == WRONG else None, reason), **fields)
         record = replace(draft.record("ok", [], answer), **fields)
         record.completion = self.task.render_completion([], answer)
         return record

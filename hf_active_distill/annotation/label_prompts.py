@@ -18,6 +18,7 @@ EXAMPLES = "Examples:\n\n"
 EXAMPLE = "Example text:\n"
 TEXT = "Text to label:\n"
 YES, NO = "yes", "no"
+ANSWER_NAME = "Answer with the name of one label only."
 
 
 def label_prompt(
@@ -25,6 +26,8 @@ def label_prompt(
     row: PoolRow,
     demonstrations: Sequence[tuple[PoolRow, str]] = (),
     label: str | None = None,
+    *,
+    words: bool = False,
 ) -> str:
     """
     Asks for the label of a row, without the options. What stays the same from row to row stands first, so that servers
@@ -35,10 +38,11 @@ def label_prompt(
         row ([`~records.PoolRow`]): The row.
         demonstrations (`Sequence[tuple[PoolRow, str]]`, *optional*): Labelled rows, shown in this order.
         label (`str`, *optional*): Asks whether this label holds, instead of which one does.
+        words (`bool`, *optional*, defaults to `False`): Whether the labels are listed here and the answer is a name.
     """
     parts = [task.instruction or (ONE_LABEL if label is None else EACH_LABEL)]
     descriptions = task.descriptions or {}
-    if label is not None or descriptions:
+    if label is not None or descriptions or words:
         parts.append(LABELS + "\n".join(f"- {name}{_meaning(descriptions, name)}" for name in task.options))
     if demonstrations:
         shown = [f"{EXAMPLE}{_text(task, other)}\n{task.own.render(answer)}" for other, answer in demonstrations]
@@ -46,6 +50,8 @@ def label_prompt(
     parts.append(f"{TEXT}{_text(task, row)}")
     if label is not None:
         parts.append(f"{ASKED_LABEL}{label}")
+    if words:
+        parts.append(ANSWER_NAME)
     return "\n\n".join(parts)
 
 

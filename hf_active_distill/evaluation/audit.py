@@ -123,7 +123,12 @@ def _confidence(annotation: Annotation, temperature: float) -> float | None:
         return annotation.confidence
     if annotation.distribution is None:
         raise DataError(f"The annotation of row {annotation.row_id} has no distribution to calibrate.")
-    return float(apply_temperature([list(annotation.distribution.values())], temperature).max())
+    values = np.array(list(annotation.distribution.values()))
+    # The distribution is over the labels alone; the share of a doubt that went to `abstain` is what the raw
+    # confidence lacks.
+    share = 1.0 if annotation.confidence is None else min(1.0, annotation.confidence / values.max())
+    doubt = [1 - share] if share < 1 - 1e-9 else []
+    return float(apply_temperature([*(values * share), *doubt], temperature)[: len(values)].max())
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:

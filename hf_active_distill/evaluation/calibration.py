@@ -74,7 +74,11 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> np.ndarra
 
 
 def fit_temperature(
-    probabilities: ArrayLike, targets: Sequence[int] | np.ndarray, *, prior_scale: float | None = 1.0
+    probabilities: ArrayLike,
+    targets: Sequence[int] | np.ndarray,
+    *,
+    prior_scale: float | None = 1.0,
+    logits: bool = False,
 ) -> float:
     """
     The temperature at which labelled rows are most probable (*On Calibration of Modern Neural Networks*, arXiv
@@ -87,11 +91,14 @@ def fit_temperature(
             Standard deviation of a normal prior on log T around 0, for few rows: where all of ten are right, the most
             probable temperature alone would be 0. Hundreds of rows outweigh it. `None` leaves it out. Ours, not the
             paper's.
+        logits (`bool`, *optional*, defaults to `False`):
+            Whether the first argument holds logits: of a student that is far too sure, probabilities round to 0.
 
     Returns:
         `float`: T, between 0.05 and 20; above 1 where the probabilities were too sure.
     """
-    logp, right = _log(probabilities), np.asarray(targets)
+    logp = np.asarray(probabilities, dtype=np.float64) if logits else _log(probabilities)
+    right = np.asarray(targets)
     if logp.ndim != 2 or right.shape != (len(logp),) or not len(right):
         raise DataError(f"Probabilities {logp.shape} and targets {right.shape} must have as many rows, at least one.")
     if not np.issubdtype(right.dtype, np.integer) or right.min() < 0 or right.max() >= logp.shape[1]:

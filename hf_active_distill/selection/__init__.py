@@ -21,6 +21,7 @@ from .from_arrays import select_rows
 from .labels import BALD, Entropy, ExpectedGradientLength, LLKDGateRanking, Margin, StratifiedRandom
 from .registry import FunctionStrategy, as_strategy, available_strategies, get_strategy, register_strategy
 from .resampling import StepResampling
+from .several_labels import expect_several_labels
 from .views import Wrapper
 from .wrappers import RandomSelection, RandomShare, draw_candidates
 
@@ -72,6 +73,7 @@ __all__ = [
     "available_strategies",
     "choose",
     "draw_candidates",
+    "expect_several_labels",
     "get_strategy",
     "register_strategy",
     "select_rows",

@@ -88,7 +88,11 @@ class Arrays:
             refuse(~np.isfinite(values), f"its signal {name!r} has a NaN or an infinity", self.ids)
             refuse((values < 0) | (values > HIGHEST), "a probability is outside of 0 to 1", self.ids)
             sums = np.abs(values.sum(axis=-1) - 1.0) > TOLERANCE
-            refuse(sums, "its probabilities do not sum to 1 (`multi_label=True` takes independent labels)", self.ids)
+            refuse(
+                sums,
+                "its probabilities do not sum to 1 (where labels are independent: a strategy with `multi_label=True`)",
+                self.ids,
+            )
         return values
 
     def _given(self, name: str) -> np.ndarray:

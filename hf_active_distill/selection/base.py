@@ -141,6 +141,8 @@ class SelectionStrategy(ABC):
     """
 
     name: ClassVar[str]
+    #: Whether it takes the probabilities of a row for one distribution over the labels, of which one holds.
+    one_label: ClassVar[bool] = False
 
     @property
     def needs_labelled(self) -> tuple[SignalRequest, ...]:

@@ -19,19 +19,23 @@ from .registry import StrategyLike, as_strategy, register_strategy
 from .views import PoolView, Wrapper
 
 
-def _within(view: PoolView, strategy: SelectionStrategy, rows: np.ndarray, n: int) -> Choice:
+def _within(view: PoolView, strategy: SelectionStrategy, rows: np.ndarray, n: int, part: str = "") -> Choice:
     """Lets a strategy choose among some of the rows. The others get the lowest score that it gave."""
     found = view.part(rows).choose(strategy, n)
     scores = np.full(view.size, found.scores.min())
     scores[rows] = found.scores
-    return Choice(rows[found.indices], scores, _renumbered(found, strategy, rows))
+    return Choice(
+        rows[found.indices], scores, _renumbered(found, strategy, rows, part if len(rows) < view.size else "")
+    )
 
 
-def _renumbered(found: Choice, strategy: SelectionStrategy, rows: np.ndarray) -> dict[int, str]:
-    """Reasons of a choice in a part, by their number in the whole, with the name of who chose."""
-    return {
-        int(rows[i]): found.reasons.get(i, f"{strategy.name}={found.scores[i]:.4g}") for i in found.indices.tolist()
-    }
+def _renumbered(found: Choice, strategy: SelectionStrategy, rows: np.ndarray, part: str) -> dict[int, str]:
+    """
+    Reasons of a choice in a part, by their number in the whole, with the name of who chose. A part that was itself
+    chosen is named: "random" by itself says that a row was drawn from all candidates, and an audit relies on it.
+    """
+    reasons = {i: found.reasons.get(i, f"{strategy.name}={found.scores[i]:.4g}") for i in found.indices.tolist()}
+    return {int(rows[i]): f"{reason} {part}".strip() for i, reason in reasons.items()}
 
 
 @register_strategy("subsample")
@@ -84,6 +88,7 @@ class ClassBalance(Wrapper):
     """
 
     name: ClassVar[str] = "class_balance"
+    one_label: ClassVar[bool] = True
     strategy: StrategyLike
 
     def __post_init__(self) -> None:
@@ -110,8 +115,7 @@ class ClassBalance(Wrapper):
             taken = replace(found, indices=found.indices[: quotas[label]])
             chosen.append(rows[taken.indices])
             turns.append(np.arange(len(taken.indices)))
-            named = _renumbered(taken, self._strategy, rows)
-            reasons |= {i: f"{reason} of label {label}" for i, reason in named.items()}
+            reasons |= _renumbered(taken, self._strategy, rows, f"of label {label}")
         order = np.argsort(np.concatenate(turns), kind="stable")
         return Choice(np.concatenate(chosen)[order], scores, reasons)
 
@@ -147,7 +151,8 @@ class UncertaintyThenCoverage(Wrapper):
     def choose_in(self, view: PoolView, n: int) -> Choice:
         passing = min(math.ceil(self.factor * n - 1e-9), view.size)
         filtered = view.choose(self._uncertainty, passing)
-        return replace(_within(view, self._coverage, np.sort(filtered.indices), n), scores=filtered.scores)
+        rows = np.sort(filtered.indices)
+        return replace(_within(view, self._coverage, rows, n, "among the most unsure"), scores=filtered.scores)
 
 
 @register_strategy("per_token")
@@ -281,4 +286,4 @@ class EasyToHard(Wrapper):
         # Less a little, so that 0.6 of 50 is 30.
         size = min(max(math.ceil(self.share(view.round) * view.size - 1e-9), n), view.size)
         rows = best(-difficulty, size, view.generator)
-        return _within(view, self._strategy, np.sort(rows), n)
+        return _within(view, self._strategy, np.sort(rows), n, "among the easiest")

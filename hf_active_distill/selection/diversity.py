@@ -44,6 +44,7 @@ class BADGE(ArrayStrategy):
     """
 
     name: ClassVar[str] = "badge"
+    one_label: ClassVar[bool] = True
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES, EMBEDDING)
 
     def choose_rows(self, pool: Arrays, n: int, generator: np.random.Generator) -> Choice:
@@ -241,6 +242,7 @@ class Contrastive(ArrayStrategy):
     """
 
     name: ClassVar[str] = "contrastive"
+    one_label: ClassVar[bool] = True
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES, EMBEDDING)
     labelled_signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES, EMBEDDING)
     neighbours: int = 10

@@ -122,6 +122,7 @@ class ExpectedGradientLength(PointwiseStrategy):
     """
 
     name: ClassVar[str] = "expected_gradient_length"
+    one_label: ClassVar[bool] = True
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES, EMBEDDING)
 
     def scores(self, pool: Arrays) -> np.ndarray:
@@ -147,6 +148,7 @@ class LLKDGateRanking(ArrayStrategy):
     """
 
     name: ClassVar[str] = "llkd_gate"
+    one_label: ClassVar[bool] = True
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES,)
     class_factor: str = "max_norm"
 
@@ -199,6 +201,7 @@ class StratifiedRandom(ArrayStrategy):
     """
 
     name: ClassVar[str] = "stratified_random"
+    one_label: ClassVar[bool] = True
     signals: ClassVar[tuple[SignalRequest, ...]] = (PROBABILITIES,)
     allocation: str = "equal"
 

@@ -66,6 +66,7 @@ class Classifier:
         self.max_length = min(limit for limit in limits if limit is not None)
         #: Ids of the rows that `max_length` cut so far.
         self.truncated: set[str] = set()
+        self._joins_pairs = len(task.text_columns) == 2 and not separates_pairs(processing_class)
 
     # Texts in
 
@@ -73,7 +74,7 @@ class Classifier:
         """Model inputs of rows, one dict each; rows that are cut are remembered in `truncated`."""
         if not rows:
             return []
-        texts = [self.task.texts(row) for row in rows]
+        texts = [self._texts(row) for row in rows]
         columns = [list(column) for column in zip(*texts, strict=True)]
         # Cut one by one: a fast tokenizer tells overflow for a single text only.
         encoded = self.processing_class(*columns, verbose=False)
@@ -86,6 +87,10 @@ class Classifier:
                 inputs = {name: list(values) for name, values in cut.items() if self._takes(name)}
             found.append(inputs)
         return found
+
+    def _texts(self, row: PoolRow) -> tuple[str, ...]:
+        texts = self.task.texts(row)
+        return ("\n".join(texts),) if self._joins_pairs else texts
 
     def has_room(self, row: PoolRow) -> bool:
         """Always: a long text loses its end."""
@@ -171,6 +176,15 @@ class Classifier:
 
     def _takes(self, name: str) -> bool:
         return accepts(self.model, name)
+
+
+def separates_pairs(processing_class: Any) -> bool:
+    """
+    Whether a tokenizer puts something between the two texts of a pair. Those of encoders do; most of decoders would
+    write the second text straight behind the first, so that a line break has to part them.
+    """
+    pair, first = (len(processing_class(*texts).input_ids) for texts in (("a", "b"), ("a",)))
+    return pair > first + len(processing_class("b", add_special_tokens=False).input_ids)
 
 
 def match_labels(model: Any, task: ClassificationTask) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 from ..thinking import split_thinking
 from .base import StepSpan, Task, as_messages
-from .classification import ClassificationTask, drop_references
+from .classification import ClassificationTask
 from .labels import LabelSet
 from .multiple_choice import MultipleChoiceTask
 from .reasoning import ReasoningTask
@@ -21,7 +21,6 @@ __all__ = [
     "YesNoTask",
     "as_messages",
     "available_tasks",
-    "drop_references",
     "get_task",
     "register_task",
     "row_from_example",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..errors import ConfigurationError, DataError
@@ -147,6 +146,15 @@ class ClassificationTask(ReasoningTask):
             example = {**example, column: self._written(example.get(column))}
         return row_from_example(example, **given)
 
+    def without_label(self, example: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """
+        An example without the columns that hold labels, and whether there was one: a label that was left in a pool by
+        mistake must not leak into a run that claims to need none. It need be no label of this task.
+        """
+        columns = [column for column in (*REFERENCE_COLUMNS, "labels") if column not in self.text_columns]
+        left = {column: value for column, value in example.items() if column not in columns}
+        return left, any(_is_label(example.get(column)) for column in columns)
+
     def _written(self, value: Any) -> str | None:
         if not self.multi_label:
             return self.label_set.read(value)
@@ -249,20 +257,8 @@ class ClassificationTask(ReasoningTask):
         return None if names is None else self.join(names)
 
 
-def drop_references(rows: Sequence[PoolRow], name: str = "pool_dataset") -> list[PoolRow]:
-    """
-    Rows without their references, with a warning where there were any: a label column that was left in a pool by
-    mistake must not leak into a run that claims to need no labels.
-
-    Args:
-        rows (`Sequence[PoolRow]`): Rows of a pool.
-        name (`str`, *optional*, defaults to `"pool_dataset"`): What to call the data set in the warning.
-    """
-    labelled = sum(row.reference is not None for row in rows)
-    if labelled:
-        warnings.warn(
-            f"`{name}` holds labels in {labelled} of {len(rows)} rows. They are not used: the teacher labels what is "
-            "chosen. Remove the column, or pass labelled rows as `train_dataset` or `eval_dataset`.",
-            stacklevel=2,
-        )
-    return [replace(row, reference=None) for row in rows]
+def _is_label(value: Any) -> bool:
+    """Data sets write "no label" as nothing, -1 or not a number."""
+    if isinstance(value, str):
+        return value.strip() not in ("", "-1")
+    return value is not None and not (isinstance(value, int | float) and (value == -1 or value != value))

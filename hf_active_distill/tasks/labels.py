@@ -118,8 +118,13 @@ class LabelSet:
 
     def read_many(self, value: Any) -> list[str] | None:
         """
-        The names in a data set's labels where several can hold: a list of names or ids, a list of as many floats 0 and
-        1 as there are labels, JSON of either, or one name. `None` is no label; an empty list says that none holds.
+        The names in a data set's labels where several can hold: a list of names or ids, a list of as many zeros and
+        ones (or booleans) as there are labels, JSON of any of these, or one name. `None` is no label; an empty list
+        says that none holds.
+
+        Raises:
+            [`~errors.DataError`]: For what is no label, a label named twice, and `[0, 1]` where there are two labels:
+                both ids, or the second alone.
         """
         if isinstance(value, str) and value.strip().startswith("["):
             try:
@@ -129,15 +134,31 @@ class LabelSet:
         if value is None or isinstance(value, str) or not _is_list(value):
             name = self.read(value)
             return None if name is None else [name]
-        values = list(value)
-        if values and all(
-            isinstance(item, numbers.Real) and not isinstance(item, numbers.Integral) for item in values
-        ):
-            if len(values) != len(self) or any(item not in (0.0, 1.0) for item in values):
+        values = [item.item() if hasattr(item, "item") else item for item in value]
+        if self._are_marks(values):
+            if len(values) != len(self) or any(item not in (0, 1) for item in values):
                 raise DataError(f"Labels given as numbers are {len(self)} zeros and ones, one a label, not {values}.")
             return [name for name, holds in zip(self.names, values, strict=True) if holds]
-        found = {self.read(item) for item in values}
+        found = [name for item in values if (name := self.read(item)) is not None]
+        if len(set(found)) < len(found):
+            raise DataError(f"A label stands twice in {values}: name each once.")
         return [name for name in self.names if name in found]
+
+    def _are_marks(self, values: list[Any]) -> bool:
+        """Whether a list has a yes or no for every label, rather than names or ids."""
+        if not values or not all(isinstance(item, bool | int | float) for item in values):
+            return False
+        if any(isinstance(item, bool | float) for item in values):
+            return True
+        # Of three labels or more, as many zeros and ones repeat a number, which ids do not.
+        if len(values) == len(self) and set(values) <= {0, 1}:
+            if sorted(values) == [0, 1]:
+                raise DataError(
+                    f"{values} may be the ids of both labels, or a zero and a one for each: give names, or floats "
+                    f"({[float(item) for item in values]}) for the second."
+                )
+            return True
+        return False
 
 
 def _is_list(value: Any) -> bool:

@@ -64,7 +64,7 @@ class LabelDistribution:
 
 
 _ASK_LETTER = "\n\nAnswer with the letter of one option only."
-_ANSWER = "\nAnswer: "
+ANSWER = "\nAnswer: "
 
 
 def lettered(prompt: Prompt, labels: Sequence[str]) -> Prompt:
@@ -72,7 +72,7 @@ def lettered(prompt: Prompt, labels: Sequence[str]) -> Prompt:
     options = "\n".join(f"{letter}. {label}" for letter, label in zip(LETTERS, labels, strict=False))
     tail = f"\n\n{options}{_ASK_LETTER}"
     if isinstance(prompt, str):
-        return f"{prompt}{tail}{_ANSWER}"
+        return f"{prompt}{tail}{ANSWER}"
     turns: Messages = [dict(turn) for turn in prompt]
     turns[-1]["content"] += tail
     return turns
@@ -80,7 +80,7 @@ def lettered(prompt: Prompt, labels: Sequence[str]) -> Prompt:
 
 def read_lettered(text: str) -> tuple[str, list[str]] | None:
     """The prompt and the labels that [`lettered`] put together, `None` for other texts."""
-    body, found, _ = text.removesuffix(_ANSWER).rpartition(_ASK_LETTER)
+    body, found, _ = text.removesuffix(ANSWER).rpartition(_ASK_LETTER)
     prompt, _, options = body.rpartition(f"\n\n{LETTERS[0]}. ")
     labels = f"{LETTERS[0]}. {options}".split("\n")
     if not found or any(not label.startswith(f"{letter}. ") for letter, label in zip(LETTERS, labels, strict=False)):

@@ -73,9 +73,16 @@ class AnswerGate:
             if gate is not None:
                 labels = torch.tensor([self._label(one) for one in batch])
                 nothing = torch.zeros(len(batch))
-                gate.update(confidence, nothing, labels)
+                gate.update(confidence, nothing, labels, **self._probabilities(gate, batch))
                 sure &= gate.keep(confidence, nothing, labels)
             yield batch, sure.tolist()
+
+    def _probabilities(self, gate: LLKDGate, batch: Sequence[Annotation]) -> dict[str, torch.Tensor]:
+        if gate.class_statistic != "expectation":
+            return {}
+        teacher = torch.tensor([self._kind.distribution_of(one) for one in batch])
+        # The student has no say here, so what it thinks is as well nothing.
+        return {"teacher_probabilities": teacher, "student_probabilities": torch.zeros_like(teacher)}
 
     def _label(self, annotation: Annotation) -> int:
         label = self._kind.label_of(annotation)

@@ -45,7 +45,6 @@ class LabellingKind(StudentKind):
 
     default_annotation = "label"
     default_selection = "entropy"
-    pool_keeps_references = False
     task: ClassificationTask
     #: Its values are logits of the labels, up to a constant.
     signal: ClassVar[SignalRequest]
@@ -99,11 +98,18 @@ class LabellingKind(StudentKind):
         given = annotation.label or annotation.answer
         return None if given is None else self.task.label_set.find(given)
 
+    def distribution_of(self, annotation: Annotation) -> list[float]:
+        """What the teacher thinks of each label; all on the one that it gave where it gave no distribution."""
+        names = self.task.labels
+        if annotation.distribution is not None:
+            return [float(annotation.distribution.get(name, 0.0)) for name in names]
+        return [float(name == self.label_of(annotation)) for name in names]
+
     def target(self, annotation: Annotation) -> int | list[float] | None:
         """What is learnt from an annotation: a class index, or a number for every label."""
         names = self.task.labels
         if self.args.soft_labels and annotation.distribution is not None:
-            return [float(annotation.distribution.get(name, 0.0)) for name in names]
+            return self.distribution_of(annotation)
         if self.task.multi_label:
             labels = annotation.labels
             return None if labels is None else [float(name in labels) for name in names]
@@ -164,6 +170,7 @@ class ClassifyingKind(LabellingKind):
     needs_end_token = False
     peft_task_type = "SEQ_CLS"
     signal = SignalRequest.of("logits")
+    _told_of_cuts = False
 
     def check(self, model: Any) -> None:
         if not type(base_model(model)).__name__.endswith(HEAD):
@@ -214,13 +221,14 @@ class ClassifyingKind(LabellingKind):
         )
 
     def encode(self, student: Classifier, examples: Sequence[tuple[PoolRow, Annotation]]) -> list[TrainingRow | None]:
-        told = bool(student.truncated)
         inputs = student.encode([row for row, _ in examples])
-        if student.truncated and not told:
+        cut = sum(row.row_id in student.truncated for row, _ in examples)
+        if cut and not self._told_of_cuts:
+            self._told_of_cuts = True
             logger.warning(
                 "%d of %d texts are longer than the student can take (%d tokens) and lose their end. This is said "
                 "once; raise `max_length` where the model has room.",
-                len(student.truncated),
+                cut,
                 len(examples),
                 student.max_length,
             )

@@ -460,6 +460,11 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         return dict(getattr(self, name) or {})
 
     @property
+    def order_seed(self) -> int:
+        """Seed of the order of training rows: `data_seed`, or `seed` where it is not set."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
     def output_path(self) -> Path:
         """`output_dir` as a path."""
         return Path(str(self.output_dir))

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..annotation import AnnotationItem
 from ..annotation.run import annotate_rows
 from ..engine import fold_temperature
@@ -69,9 +67,7 @@ class Evaluation:
         require_references(rows)
         with trainer.open_student() as student:
             logits = kind.read(trainer.rounds.runner(), student, rows, trainer.state.global_step, "calibrating")
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = shifted / shifted.sum(1, keepdims=True)
-        temperature = fit_temperature(probabilities, kind.reference_targets(rows))
+        temperature = fit_temperature(logits, kind.reference_targets(rows), logits=True)
         fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
         return temperature
 

@@ -213,13 +213,7 @@ class GatedStream:
     def _probabilities(self, annotations: Sequence[Annotation], logits: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.gate.class_statistic != "expectation":
             return {}
-        names = self.gate.labels
-        teacher = [
-            [annotation.distribution.get(name, 0.0) for name in names]
-            if annotation.distribution is not None
-            else [float(name == self._kind.label_of(annotation)) for name in names]
-            for annotation in annotations
-        ]
+        teacher = [self._kind.distribution_of(annotation) for annotation in annotations]
         return {
             "teacher_probabilities": torch.tensor(teacher),
             "student_probabilities": torch.softmax(logits.float(), -1),
@@ -262,16 +256,19 @@ class GatedTraining:
             self._score,
             batch_size=trainer.schedule.batch_size,
             max_draws=args.gate_max_draws,
-            seed=trainer.args.data_seed or trainer.args.seed,
+            seed=trainer.args.order_seed,
             fresh_rounds=args.round_start == "restart",
         )
         self.idle = False
+        #: Step at which a loss was logged last, and the steps that had been skipped by then.
+        self._logged = 0, 0
 
     def begin(self, state: Mapping[str, Any] | None) -> None:
         """At the start of a run, or with the state that stands in a checkpoint."""
         self.stream.reset()
         if state is not None:
             self.stream.load_state_dict(state)
+        self._logged = self._trainer.state.global_step, self.skipped()
 
     def step(self, discarded: list[Any]) -> tuple[list[Any], int]:
         """
@@ -291,6 +288,13 @@ class GatedTraining:
         share = size * len(discarded)
         mine = taken[trainer.accelerator.process_index * share :][:share]
         return [self._batch(mine[start : start + size]) for start in range(0, share, size)], share
+
+    def mean_loss(self, loss: float) -> float | None:
+        """The mean since the last log over the steps that were made; `None` where all were skipped, which add 0."""
+        step, skipped = self._trainer.state.global_step, self.skipped()
+        steps, idle = step - self._logged[0], skipped - self._logged[1]
+        self._logged = step, skipped
+        return loss * steps / (steps - idle) if steps > idle else None
 
     def skipped(self, round_index: int | None = None) -> int:
         """Skipped steps of one round, or of all."""

@@ -34,9 +34,7 @@ class RoundHooks(Trainer):
         return loader
 
     def _get_train_sampler(self, train_dataset=None):
-        return RoundSampler(
-            self.training_rows, self.schedule, self.args.data_seed or self.args.seed, lambda: self.state.global_step
-        )
+        return RoundSampler(self.training_rows, self.schedule, self.args.order_seed, lambda: self.state.global_step)
 
     def num_examples(self, dataloader) -> int:
         """Rows of one Trainer epoch, which the growing training set does not tell."""
@@ -84,7 +82,9 @@ class RoundHooks(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With a gate, its figures stand beside the loss."""
         if self.gating is not None and "loss" in logs:
-            logs = {**logs, **self.gating.stream.figures()}
+            mean = self.gating.mean_loss(logs["loss"])
+            logs = {name: value for name, value in logs.items() if name != "loss"}
+            logs |= ({} if mean is None else {"loss": mean}) | self.gating.stream.figures()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial):

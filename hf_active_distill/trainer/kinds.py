@@ -48,7 +48,6 @@ class StudentKind(ABC):
         default_annotation (`str`), default_selection (`str`): What `None` in the configuration stands for.
         needs_end_token (`bool`): Whether the tokenizer must have an end token.
         peft_task_type (`str` or `None`): What an adapter's configuration must say.
-        pool_keeps_references (`bool`): Whether answers that stand in the pool stay with its rows.
     """
 
     auto_class: ClassVar[Any]
@@ -56,7 +55,6 @@ class StudentKind(ABC):
     default_selection: ClassVar[str]
     needs_end_token: ClassVar[bool] = True
     peft_task_type: ClassVar[str | None] = None
-    pool_keeps_references: ClassVar[bool] = True
 
     def __init__(self, args: ActiveDistillationConfig, task: Task):
         self.args = args

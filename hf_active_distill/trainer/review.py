@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..annotation.label import WRONG
 from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
 from ..losses import starved_classes
 from ..records import Annotation
@@ -147,5 +148,5 @@ class LabelReview:
 
 
 def _as_given(annotation: Annotation) -> Annotation:
-    """As the teacher gave it: an audit of the answers that passed a gate alone would flatter the teacher."""
-    return dataclasses.replace(annotation, status="ok") if annotation.reason == REASON else annotation
+    """As the teacher gave it: an audit of those alone that passed a gate or a check would flatter it."""
+    return dataclasses.replace(annotation, status="ok") if annotation.reason in (REASON, WRONG) else annotation

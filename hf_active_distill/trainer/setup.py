@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from ..errors import ConfigurationError, DataError
 from ..evaluation import require_references
 from ..pool import Pool
 from ..records import Annotation, PoolRow
-from ..selection import RandomShare, SelectionStrategy, as_strategy
-from ..tasks import ClassificationTask, Task, drop_references
+from ..selection import RandomShare, SelectionStrategy, as_strategy, expect_several_labels
+from ..tasks import ClassificationTask, Task
 from ..teachers import GenerationParams
-from .classifying import HEAD, ClassifyingKind, LabelWritingKind
+from .classifying import HEAD, ClassifyingKind, LabellingKind, LabelWritingKind
 from .config import ActiveDistillationConfig
 from .kinds import Example, ExplainingKind, StudentKind
 
@@ -127,9 +128,10 @@ def read_rows(
     name: str,
     task: Task,
     formatting_func: FormattingFunc | None = None,
+    keep: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> list[PoolRow]:
     """
-    Rows of a data set as [`~records.PoolRow`], as the task reads them.
+    Rows of a data set as [`~records.PoolRow`], as the task reads them; `keep` is what of an example it gets to see.
 
     Raises:
         [`~errors.DataError`]: When there is no prompt column, or no row.
@@ -146,14 +148,40 @@ def read_rows(
             )
         try:
             if formatting_func is not None:
-                rows.append(task.read_row({**example, "prompt": formatting_func(example)}, prompt_column="prompt"))
+                prompt = formatting_func(example)
+                rows.append(task.read_row({**keep(example), "prompt": prompt}, prompt_column="prompt"))
             else:
-                rows.append(task.read_row(example))
+                rows.append(task.read_row(keep(example)))
         except DataError as error:
             raise DataError(f"`{name}`, row {index}: {error}") from error
     if not rows:
         raise DataError(f"`{name}` is empty: pass a data set with at least one row.")
     return rows
+
+
+def read_unlabelled(
+    dataset: Iterable[Mapping[str, Any] | PoolRow],
+    name: str,
+    task: ClassificationTask,
+    formatting_func: FormattingFunc | None = None,
+) -> list[PoolRow]:
+    """As [`read_rows`], without labels that were left in, and with a warning where there were any."""
+    labelled = 0
+
+    def keep(example: Mapping[str, Any]) -> Mapping[str, Any]:
+        nonlocal labelled
+        left, held = task.without_label(example)
+        labelled += held
+        return left
+
+    rows = read_rows(dataset, name, task, formatting_func, keep)
+    if labelled:
+        warnings.warn(
+            f"`{name}` holds labels in {labelled} of {len(rows)} rows. They are not used: the teacher labels what is "
+            "chosen. Remove the column, or pass labelled rows as `train_dataset` or `eval_dataset`.",
+            stacklevel=4,
+        )
+    return [replace(row, reference=None) for row in rows]
 
 
 def read_seeds(dataset: Iterable[Mapping[str, Any] | Example], kind: StudentKind) -> list[Example]:
@@ -200,9 +228,10 @@ class RunData:
         """Reads and checks all data sets, before a model is loaded. Without an evaluation set none is planned."""
         if pool_dataset is None:
             raise ConfigurationError("`pool_dataset` is missing: pass the unlabelled rows that may be asked about.")
-        pool_rows = read_rows(pool_dataset, "pool_dataset", kind.task, formatting_func)
-        if not (kind.pool_keeps_references or args.verify_with_reference):
-            pool_rows = drop_references(pool_rows)
+        if isinstance(kind, LabellingKind) and not args.verify_with_reference:
+            pool_rows = read_unlabelled(pool_dataset, "pool_dataset", kind.task, formatting_func)
+        else:
+            pool_rows = read_rows(pool_dataset, "pool_dataset", kind.task, formatting_func)
         seeds = read_seeds(train_dataset, kind) if train_dataset is not None else []
         parts = {} if eval_dataset is None else {"": eval_dataset}
         parts = eval_dataset if isinstance(eval_dataset, dict) else parts
@@ -295,9 +324,11 @@ def settle_defaults(args: ActiveDistillationConfig, kind: StudentKind) -> None:
         args.selection = kind.default_selection
 
 
-def make_strategy(args: ActiveDistillationConfig, selection: Any) -> SelectionStrategy:
-    """The strategy that was handed in or named, with the configured share of rows drawn at random."""
+def make_strategy(args: ActiveDistillationConfig, task: Task, selection: Any) -> SelectionStrategy:
+    """The strategy that was handed in or named, fit for the task, with the configured share of rows at random."""
     strategy = as_strategy(selection or args.selection, **args.options("selection_kwargs"))
+    if isinstance(task, ClassificationTask) and task.multi_label:
+        expect_several_labels(strategy)
     return RandomShare(strategy, args.random_share) if args.random_share and strategy.name != "random" else strategy
 
 
@@ -314,8 +345,14 @@ def make_method(
     args: ActiveDistillationConfig, kind: StudentKind, annotation: AnnotationMethod | None
 ) -> AnnotationMethod:
     """The annotation method that was handed in or named."""
-    method = annotation or get_annotation(
-        args.annotation, kind.task, annotation_settings(args), **args.options("annotation_kwargs")
-    )
+    options = args.options("annotation_kwargs")
+    try:
+        json.dumps(options)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"`annotation_kwargs` is kept with the run and must be plain values ({error}): hand over the method "
+            f"itself, `annotation=get_annotation({args.annotation!r}, task, AnnotationSettings(...), ...)`."
+        ) from error
+    method = annotation or get_annotation(args.annotation, kind.task, annotation_settings(args), **options)
     kind.check_method(method)
     return method

@@ -13,7 +13,7 @@ from ..asking import write_forecast
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError
 from ..records import Annotation, PoolRow
 from ..rounds import RoundRecord
-from .answer_gate import AnswerGate
+from .answer_gate import REASON, AnswerGate
 from .callbacks import AnnotationEvent, RoundEndEvent, SelectionCallback, SelectionEvent
 from .classifying import LabellingKind
 from .desk import journal_and_run
@@ -200,6 +200,12 @@ class RoundStages:
                 "pass annotated rows as `train_dataset`."
             )
         reasons = sorted({annotation.reason or "unknown" for annotation in record.annotations})
+        if reasons == [REASON]:
+            raise TeacherError(
+                f"The teacher is too unsure of all {len(record.annotations)} answers (`low_confidence`): lower "
+                "`min_confidence`, or use `answer_gate`, whose threshold follows the answers. A teacher that is less "
+                "sure than it is right can be calibrated: `annotation_kwargs={'calibration_temperature': ...}`."
+            )
         raise TeacherError(
             f"None of {len(record.annotations)} annotated rows can be trained on ({', '.join(reasons)}). Look at "
             f"{self._trainer.book.store.path(record.round) / 'annotations.jsonl'}: can the teacher follow the "

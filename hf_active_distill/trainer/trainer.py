@@ -153,7 +153,7 @@ class ActiveDistillationTrainer(RoundHooks):
         self.kind = student_kind(args, self.task, model)
         settle_defaults(args, self.kind)
         self.data = RunData.read(args, self.kind, pool_dataset, train_dataset, eval_dataset, formatting_func)
-        self.strategy = make_strategy(args, selection)
+        self.strategy = make_strategy(args, self.task, selection)
         self.annotation_settings = annotation_settings(args)
         self.method = make_method(args, self.kind, annotation)
         # The token leaves the configuration, which is pickled into every checkpoint.

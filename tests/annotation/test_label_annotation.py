@@ -29,6 +29,7 @@ ERROR_RATE = 0.2
 TEACHER = LabelTeacher(WORLD, error_rate=ERROR_RATE)
 SMALL = get_task("classification", labels=["good", "bad"], abstain="unclear")
 MANY = get_task("classification", labels=["joy", "anger", "fear"], multi_label=True)
+DESKS = get_task("classification", labels=[f"desk {i}" for i in range(63)])
 ROW = PoolRow("r1", "What a day.", "good")
 KNOWN = TeacherInfo("listed", door="tgi", supports_logprobs=True, supports_grammar=True)
 
@@ -145,9 +146,29 @@ def test_a_doubt_that_goes_to_abstaining_lowers_the_confidence():
 def test_a_row_that_fails_says_why_and_has_no_label(reply, options, reason):
     record, _ = one(SMALL, reply, **options)
     assert (record.status, record.reason) == ("failed", reason)
-    assert record.label is record.labels is record.answer is record.completion is None
+    assert record.label is record.labels is record.completion is None
+    # What a reference contradicts stays readable: an audit counts it.
+    assert record.answer == ("bad" if reason == "wrong_answer" else None)
     if reason != "teacher_refused":
         assert set(record.distribution) == {"good", "bad"}
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_a_teacher_that_never_names_a_label_is_outside_whatever_the_least_mass(least):
+    replies = [TeacherReply("Well.") for _ in range(3)]
+    record, _ = one(SMALL, *replies, method="samples", samples=3, min_mass=least)
+    assert (record.status, record.reason, record.label, record.mass) == ("failed", "outside_labels", None, 0)
+
+
+def test_more_labels_than_letters_are_named_in_words():
+    replies = [TeacherReply(text) for text in ("Desk 62.", "desk 6", "desk 62", "no idea")]
+    record, ask = one(DESKS, *replies, samples=4)
+    assert (record.status, record.label, record.confidence) == ("ok", "desk 62", pytest.approx(2 / 3))
+    assert record.mass == pytest.approx(3 / 4) and record.distribution["desk 6"] == pytest.approx(1 / 3)
+    shown = ask.requests[0].message_list()[0]["content"]
+    assert shown.startswith("Which label fits the text best?\n\nLabels:\n- desk 0\n") and "- desk 62\n" in shown
+    assert shown.endswith("What a day.\n\nAnswer with the name of one label only.")
+    assert not get_annotation("label", DESKS).relies_on_logprobs
 
 
 def test_errors_that_concern_every_row_end_the_run():
@@ -259,7 +280,7 @@ def test_odd_demonstrations_are_refused(options, error, words):
     ("task", "options", "words"),
     [
         (get_task("reasoning"), {}, "task='classification'"),
-        (get_task("classification", labels=[f"l{i}" for i in range(63)]), {}, "At most 62"),
+        (DESKS, {"method": "grammar"}, "63 labels are more than the 62 letters.*leave `method` out"),
         (SMALL, {"method": "magic"}, "auto, grammar"),
         (SMALL, {"method": "scored"}, "chat=False"),
         (SMALL, {"min_mass": 2}, "min_mass"),
@@ -282,6 +303,8 @@ def test_odd_options_are_refused(task, options, words):
         (TASK, {"method": "top_tokens", "rotations": 3}, 3, 3),
         (MANY, {"method": "top_tokens"}, 3, 3),
         (TASK, {"method": "scored", "chat": False}, 6, 6),
+        (DESKS, {}, 5, 5),
+        (DESKS, {"chat": False}, 63, 63),
     ],
 )
 def test_the_plan_holds_the_calls_that_are_made(task, options, fewest, most):

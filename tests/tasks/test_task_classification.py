@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_active_distill.errors import ConfigurationError, DataError
 from hf_active_distill.records import PoolRow
-from hf_active_distill.tasks import LabelSet, drop_references, get_task
+from hf_active_distill.tasks import LabelSet, get_task
 from hf_active_distill.tasks.labels import normalised
 
 
@@ -101,6 +101,13 @@ def test_reads_a_class_label_column_of_a_data_set():
         ([2, 0], ["joy", "fear"]),
         (np.array([1]), ["anger"]),
         ([1.0, 0.0, 1.0], ["joy", "fear"]),
+        ([1, 0, 1], ["joy", "fear"]),
+        (np.array([0, 0, 1]), ["fear"]),
+        ([0, 0, 0], []),
+        ([True, False, True], ["joy", "fear"]),
+        (np.array([False, False, False]), []),
+        ("[0, 1, 0]", ["anger"]),
+        ([0], ["joy"]),
         ('["anger"]', ["anger"]),
         ("anger", ["anger"]),
         ([], []),
@@ -206,8 +213,20 @@ def test_an_instruction_of_ones_own():
     assert task.question(task.read_row({"text": "Help"})) == "Which desk gets this?\n\nHelp"
 
 
-def test_labels_left_in_a_pool_are_dropped_and_warned_about():
-    rows = [TASK.read_row({"text": f"t{i}", "label": i % 2 or None}) for i in range(4)]
-    with pytest.warns(UserWarning, match="labels in 2 of 4 rows"):
-        assert [row.reference for row in drop_references(rows)] == [None] * 4
-    assert rows[1].reference == "sports"
+@pytest.mark.parametrize(
+    ("columns", "held"),
+    [
+        ({"label": 1}, True),
+        ({"label": "cats"}, True),
+        ({"answer": 7, "target": None}, True),
+        ({"label": -1}, False),
+        ({"label": float("nan")}, False),
+        ({"label": " "}, False),
+        ({}, False),
+    ],
+)
+def test_a_label_that_was_left_in_is_taken_off_whatever_it_is(columns, held):
+    left, found = TASK.without_label({"text": "t", "source": "s", **columns})
+    assert (left, found) == ({"text": "t", "source": "s"}, held)
+    target = get_task("classification", labels=["yes", "no"], text_columns=("text", "target"))
+    assert target.without_label({"text": "t", "target": "x"}) == ({"text": "t", "target": "x"}, False)

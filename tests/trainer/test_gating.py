@@ -218,9 +218,21 @@ def test_a_skipped_step_changes_nothing_and_is_counted(tmp_path):
     assert steps.optimizer_steps[-1] == len(made)
     assert steps.rates[-1] == pytest.approx(1e-3 * (1 - len(made) / 6))
     assert trainer.gating.skipped() == len(idle) == steps.skipped[-1]
-    logged = [row["gate_skipped_steps"] for row in trainer.state.log_history if "loss" in row]
-    assert logged == steps.skipped
+    logged = [row for row in trainer.state.log_history if "gate_skipped_steps" in row]
+    assert [row["gate_skipped_steps"] for row in logged] == steps.skipped
+    assert [i for i, row in enumerate(logged) if "loss" in row] == made
     assert trainer.state.global_step == 6
+
+
+def test_skipped_steps_do_not_thin_the_logged_loss(tmp_path):
+    """The mean over the steps that were made: what logging every step gives for these."""
+    options = {"gate_max_draws": 1, "learning_rate": 1e-3}
+    single, _, _ = run(tmp_path / "single", gated(**options))
+    losses = [row["loss"] for row in single.state.log_history if "loss" in row]
+    whole, _, taken = run(tmp_path / "whole", gated(**options, logging_steps=6))
+    assert None in taken and len(losses) == sum(found is not None for found in taken)
+    [logged] = [row["loss"] for row in whole.state.log_history if "loss" in row]
+    assert logged == pytest.approx(sum(losses) / len(losses), rel=1e-3)
 
 
 def test_what_is_logged(tmp_path):
