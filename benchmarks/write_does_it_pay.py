@@ -22,6 +22,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "does_it_pay.md"
 POOLS = ("skewed", "balanced", "gsm_symbolic", "leg_counting", "erring_teacher")
 COMPARED = ("random+cot", "egss+cot", "random+one_call", "egss+one_call", "random+clear", "egss+clear")
+# Where more selections than the two were run.
+SELECTED = ("skewed", "balanced", "leg_counting", "fresh_skewed", "fresh_balanced")
 NOT_MEASURED = "Not measured yet."
 _BLOCK = re.compile(r"(<!-- results: ([\w ]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -73,7 +75,7 @@ def write_overview() -> str:
     """One line a pool: the share of the tokens that each way needs for what random rows with `cot` reach."""
     from hf_active_distill.reports.comparison import show_interval, show_share, table
 
-    rows = [["pool", "random+cot at its full budget", *(f"share, {arm}" for arm in COMPARED[1:])]]
+    rows = [["pool", "random+cot at its full budget", *(f"share, {arm}" for arm in COMPARED)]]
     for name in POOLS:
         loaded = load(name)
         if loaded is None:
@@ -81,10 +83,30 @@ def write_overview() -> str:
         _, question, summaries = loaded
         by_arm = {summary.arm: summary for summary in summaries}
         cells = [show_interval(by_arm["random+cot"].at_budget[-1])] if "random+cot" in by_arm else [""]
-        for arm in COMPARED[1:]:
+        for arm in COMPARED:
             price = by_arm[arm].prices[0] if arm in by_arm else None
             cells.append("" if price is None else show_share(price, question.budgets[-1]) or "not reached")
         rows.append([name, *cells])
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def write_selections() -> str:
+    """Every selection with whole solutions, beside random rows of the same seeds."""
+    from hf_active_distill.reports.comparison import show_interval, show_price, show_share, table
+
+    rows = [["pool", "selection", "seeds", "at the full budget", "against random", "on the way", "tokens", "share"]]
+    for name in SELECTED:
+        loaded = load(name)
+        if loaded is None:
+            continue
+        _, question, summaries = loaded
+        for summary in (one for one in summaries if "+cot" in one.arm):
+            tests = (summary.against[-1] if summary.against else None, summary.area_against)
+            differences = ["" if test is None else show_interval(test.difference, "+") for test in tests]
+            price = summary.prices[0]
+            shown = [show_interval(summary.at_budget[-1]), *differences, show_price(price)]
+            row = [name, summary.arm.replace("+cot", ""), str(len(summary.seeds)), *shown]
+            rows.append([*row, show_share(price, question.budgets[-1])])
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
@@ -115,7 +137,11 @@ def write_annotations() -> str:
 
 def fill(text: str, assets: Path) -> str:
     """The page with every block written anew."""
-    writers: dict[str, Callable[[], str]] = {"overview": write_overview, "annotations": write_annotations}
+    writers: dict[str, Callable[[], str]] = {
+        "overview": write_overview,
+        "selections": write_selections,
+        "annotations": write_annotations,
+    }
 
     def block(match: re.Match[str]) -> str:
         name = match[2]
