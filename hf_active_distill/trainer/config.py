@@ -66,7 +66,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
             Options of the strategy.
         candidates_per_round (`int`, *optional*):
             Rows drawn at random from the pool that the student explains and the strategy scores in a round. `None`
-            draws eight times `samples_per_round`; `-1` takes the whole pool.
+            draws ten times `samples_per_round`; `-1` takes the whole pool.
         random_share (`float`, *optional*, defaults to `0.1`):
             Share of each round's rows that is drawn at random instead of by score. It guards against
             confident-and-wrong blind spots, and it is the unbiased probe of how much was transferred and of how good
@@ -246,7 +246,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     )
     candidates_per_round: int | None = field(
         default=None,
-        metadata={"help": "Pool rows explained and scored in a round; default 8 x samples_per_round, -1 for all."},
+        metadata={"help": "Pool rows explained and scored in a round; default 10 x samples_per_round, -1 for all."},
     )
     random_share: float = field(default=0.1, metadata={"help": "Share of each round's rows drawn at random."})
 
@@ -473,7 +473,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     def resolved_candidates_per_round(self) -> int | None:
         """Candidates a round as a number, `None` for the whole pool."""
         if self.candidates_per_round is None:
-            return 8 * self.samples_per_round
+            return 10 * self.samples_per_round
         return None if self.candidates_per_round == -1 else self.candidates_per_round
 
 
