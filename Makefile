@@ -11,7 +11,10 @@ WORKERS ?= 2
 # One thread a process: two busy processes that each take every core are far slower than two that share them.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo hub test test-legacy test-browser quality bench screenshots clean
+.PHONY: environments demo hub test test-legacy test-browser quality bench screenshots clean
+
+# Both environments; `make -j2` builds them side by side.
+environments: $(VENV)/.ready $(LEGACY_VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(THREADS) $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
