@@ -23,6 +23,8 @@ from .statistics import (
 
 
 Point = Mapping[str, Any]
+#: Instead of a price, where the student is at the target before anything is asked.
+AT_START = "at its start"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class ArmSummary:
         seeds (`list[int]`): Seeds that are finished.
         at_budget (`list[Interval]`): The metric at each budget.
         area (`Interval`): Its mean on the way to the last budget.
+        rise (`Interval`): From its first point to the last budget, seed by seed.
         spent (`dict[str, float]`): Mean of each cost at the end.
         against (`list[PairedTest | None]`): Against the reference at each budget, over common seeds.
         area_against (`PairedTest` or `None`): The same for the mean on the way.
@@ -69,6 +72,7 @@ class ArmSummary:
     seeds: list[int]
     at_budget: list[Interval]
     area: Interval
+    rise: Interval
     spent: dict[str, float]
     against: list[PairedTest | None] = field(default_factory=list)
     area_against: PairedTest | None = None
@@ -139,6 +143,7 @@ def _of_arm(
         seeds=list(own),
         at_budget=[mean_interval([values[place] for values in at.values()]) for place in range(len(question.budgets))],
         area=mean_interval(list(areas.values())),
+        rise=mean_interval([at[seed][-1] - values[0] for seed, (_, values) in own.items()]),
         spent={cost: float(sum(p[cost] for p in last) / len(last)) for cost in COSTS},
         prices=[_price(target, own, curves, question, limit) for target in question.targets or [question.reference]],
     )
@@ -146,9 +151,13 @@ def _of_arm(
     common = [seed for seed in own if seed in reference]
     if arm != question.reference and common:
         theirs = {seed: curve_at(reference[seed], question.budgets) for seed in common}
+        sizes = (abs(value) for _, values in own.values() for value in values)
+        scale = max((size for size in sizes if math.isfinite(size)), default=0.0)
         for place in range(len(question.budgets)):
-            summary.against.append(paired_test([at[seed][place] - theirs[seed][place] for seed in common]))
-        summary.area_against = paired_test([areas[s] - area_under_curve(reference[s], limit) for s in common])
+            gains = [at[seed][place] - theirs[seed][place] for seed in common]
+            summary.against.append(paired_test(gains, scale=scale))
+        gains = [areas[seed] - area_under_curve(reference[seed], limit) for seed in common]
+        summary.area_against = paired_test(gains, scale=scale)
     return summary
 
 
@@ -196,7 +205,8 @@ def tables(summaries: Sequence[ArmSummary], question: Question) -> list[tuple[st
         (
             f"Teacher tokens to a target {question.metric}",
             "Where the mean curve over seeds first reaches the target; in brackets a 95% bootstrap interval over "
-            "seeds. Shares of the largest budget follow.",
+            "seeds. Shares of the largest budget follow. In square brackets: the seeds that an arm has in common "
+            f"with the target's, where these are not all of both, and the target over them.{_flat(summaries, question)}",
             price_table(summaries, question),
         ),
         (
@@ -224,16 +234,38 @@ def budget_table(summaries: Sequence[ArmSummary], question: Question) -> list[li
     return [head, *rows]
 
 
+def _flat(summaries: Sequence[ArmSummary], question: Question) -> str:
+    """What is to be said of prices where the reference learns nothing that could be told from chance."""
+    rise = next((summary.rise for summary in summaries if summary.arm == question.reference), None)
+    sign = 1.0 if question.greater_is_better else -1.0
+    worst = math.nan if rise is None else sign * (rise.low if sign > 0 else rise.high)
+    if rise is None or (sign * rise.value > 0 and not worst <= 0):
+        return ""
+    return (
+        f" {question.reference} does not rise above its start by more than its interval "
+        f"({show_interval(rise, '+')}): what it costs to reach its level says little. Train it more first."
+    )
+
+
 def price_table(summaries: Sequence[ArmSummary], question: Question) -> list[list[str]]:
     targets = question.targets or [question.reference]
     names = [t if isinstance(t, str) else f"{t:g}" for t in targets]
     head = ["arm", *(name for title in names for name in (f"to {title}", "share"))]
     limit = question.budgets[-1]
-    rows = [
-        [s.arm, *(cell for price in s.prices for cell in (show_price(price), show_share(price, limit)))]
-        for s in summaries
-    ]
+    seeds = {summary.arm: len(summary.seeds) for summary in summaries}
+    rows = []
+    for summary in summaries:
+        rows.append([summary.arm])
+        for target, price in zip(targets, summary.prices, strict=True):
+            whole = max(seeds[summary.arm], seeds.get(target, 0) if isinstance(target, str) else 0)
+            partly = price is not None and price.n < whole
+            rows[-1].append(show_price(price) + (f" [{_common(price)}]" if price is not None and partly else ""))
+            rows[-1].append("" if price is not None and price.value == 0 else show_share(price, limit))
     return [head, *rows]
+
+
+def _common(price: Price) -> str:
+    return f"{price.n} seed{'s' if price.n > 1 else ''}, to {price.target:.3f}"
 
 
 def difference_table(summaries: Sequence[ArmSummary], question: Question) -> list[list[str]]:
@@ -262,17 +294,21 @@ def show_interval(interval: Interval, sign: str = "") -> str:
 
 
 def show_price(price: Price | None) -> str:
-    """`8,100 (6,900 to 9,400)`, with "not reached" where so."""
+    """`8,100 (6,900 to 9,400)`, with "not reached" where so, and "at its start" where nothing had to be paid."""
     if price is None:
         return "no common seed"
-    if math.isnan(price.low):
+    if math.isnan(price.low) or price.low == price.high == price.value == 0:
         return _cost(price.value)
+    if price.value == 0:
+        return f"{AT_START} (to {_cost(price.high)})"
     return f"{_cost(price.value)} ({_cost(price.low)} to {_cost(price.high)})"
 
 
 def show_share(price: Price | None, limit: float) -> str:
     """The price as a share of the largest budget."""
-    return f"{price.value / limit:.2f}" if price is not None and math.isfinite(price.value) else ""
+    if price is None or not math.isfinite(price.value):
+        return ""
+    return AT_START if price.value == 0 else f"{price.value / limit:.2f}"
 
 
 def show_p(p: float | None) -> str:
@@ -280,4 +316,4 @@ def show_p(p: float | None) -> str:
 
 
 def _cost(value: float) -> str:
-    return f"{value:,.0f}" if math.isfinite(value) else "not reached"
+    return AT_START if value == 0 else f"{value:,.0f}" if math.isfinite(value) else "not reached"

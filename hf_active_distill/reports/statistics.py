@@ -15,6 +15,8 @@ from ..errors import ConfigurationError, DataError
 #: (costs, values) of one run, costs in rising order.
 Curve = tuple[Sequence[float], Sequence[float]]
 CONFIDENCE = 0.95
+#: Share of a magnitude below which a difference is one of rounding.
+ROUNDING = 1e-9
 
 
 def _scipy() -> Any:
@@ -133,10 +135,13 @@ def price_of_target(
     if len(goals) != len(curves):
         raise DataError(f"There are {len(goals)} targets for {len(curves)} seeds: give one number, or one a seed.")
     knots, _ = mean_curve(curves, limit)
-    table = np.stack([curve_at(curve, knots) for curve in curves])
+    # The goals are one more column: a mean taken in another order differs in its last digit, and an arm would miss the
+    # level that is its own.
+    table = np.column_stack([np.stack([curve_at(curve, knots) for curve in curves]), goals])
 
     def price(index: np.ndarray) -> float:
-        return first_reached((knots, table[index].mean(axis=0).tolist()), float(goals[index].mean()))
+        *means, goal = table[index].mean(axis=0).tolist()
+        return first_reached((knots, means), goal)
 
     everyone = np.arange(len(curves))
     if len(curves) < 2:
@@ -156,10 +161,10 @@ class PairedTest:
 
     Args:
         difference ([`Interval`]): Mean difference, with its interval by Student's t.
-        t_test (`float` or `None`): p of the paired t test, two-sided. `None` for fewer than two seeds, and where all
-            differences are the same.
+        t_test (`float` or `None`): p of the paired t test, two-sided. `None` for fewer than two seeds, where all
+            differences are the same, and where one is no number.
         sign_flip (`float` or `None`): p of the sign-flip permutation test of the mean, two-sided; exact for few seeds,
-            where it cannot be below `2 / 2**n`.
+            where it cannot be below `2 / 2**n`. `None` for fewer than two seeds, and where a difference is no number.
     """
 
     difference: Interval
@@ -167,21 +172,27 @@ class PairedTest:
     sign_flip: float | None
 
 
-def paired_test(differences: Sequence[float], *, resamples: int = 20_000, seed: int = 0) -> PairedTest:
+def paired_test(
+    differences: Sequence[float], *, scale: float = 0.0, resamples: int = 20_000, seed: int = 0
+) -> PairedTest:
     """
     Tests whether differences over seeds have mean zero.
 
     Args:
         differences (`Sequence[float]`): One a seed.
+        scale (`float`, *optional*, defaults to `0.0`): Magnitude of what was subtracted. What is smaller than a
+            billionth of it, or of the largest difference, is taken for rounding.
         resamples (`int`, *optional*, defaults to `20000`): Most sign patterns that are drawn; all are used where there
             are no more.
         seed (`int`, *optional*, defaults to `0`): Of the draws.
     """
     values = np.asarray(differences, dtype=float)
     interval = mean_interval(values.tolist())
-    if len(values) < 2:
+    if len(values) < 2 or not np.isfinite(values).all():
         return PairedTest(interval, None, None)
     stats = _scipy().stats
+    noise = ROUNDING * max(scale, float(np.abs(values).max()))
+    values = np.where(np.abs(values) <= noise, 0.0, values)
     flipped = stats.permutation_test(
         (values,),
         _mean,
@@ -191,7 +202,7 @@ def paired_test(differences: Sequence[float], *, resamples: int = 20_000, seed: 
         alternative="two-sided",
         rng=np.random.default_rng(seed),
     )
-    same = np.ptp(values) == 0
+    same = np.ptp(values) <= noise
     t_test = None if same else float(stats.ttest_1samp(values, 0.0).pvalue)
     return PairedTest(interval, t_test, float(flipped.pvalue))
 
@@ -203,11 +214,12 @@ def _mean(sample: np.ndarray, axis: int) -> Any:
 def holm(p_values: Sequence[float]) -> list[float]:
     """
     p values adjusted for their number by Holm's step-down method (1979): the smallest is multiplied by their number,
-    the next by one less, and so on; none is below one before it.
+    the next by one less, and so on; none is below one before it. What is not a number stays so and counts for none.
     """
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+    adjusted, least = list(p_values), 0.0
+    known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    for rank, (p, index) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * p))
         adjusted[index] = least
     return adjusted
 

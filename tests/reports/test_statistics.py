@@ -146,8 +146,37 @@ def test_what_cannot_be_tested_is_left_out():
     assert paired_test([0.0, 0.0]).sign_flip == 1.0
 
 
+@pytest.mark.parametrize(("differences", "scale"), [([0.55 - 0.5, 0.6 - 0.55], 0.0), ([5e-17, 1.1e-16, 6e-17], 0.6)])
+def test_rounding_is_no_spread(differences, scale):
+    """Equal but for the last digit: the t test would find p = 7e-16 in the first."""
+    assert paired_test(differences, scale=scale).t_test is None
+
+
+def test_differences_of_rounding_alone_have_no_sign():
+    assert paired_test([5e-17] * 8, scale=0.6).sign_flip == 1.0
+    assert paired_test([5e-17] * 8).sign_flip == pytest.approx(2 / 2**8)  # nothing says that these are small
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_not_tested(odd):
+    found = paired_test([0.1, odd, 0.2])
+    assert (found.t_test, found.sign_flip) == (None, None)
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 7, 8, 9, 16, 33])
+def test_an_arm_reaches_the_level_that_is_its_own(seeds):
+    """A sum over eight or more values is rounded otherwise by column than by itself; the goal must not miss by that."""
+    values = np.random.default_rng(seeds).uniform(0.4, 0.9, (200, seeds))
+    for ends in values:
+        curves = [([0.0, 100.0], [0.1, float(end)]) for end in ends]
+        price = price_of_target(curves, ends.tolist(), limit=100, resamples=20)
+        assert (price.value, price.high, price.reached) == (pytest.approx(100), pytest.approx(100), 1.0)
+
+
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, and none below one before it.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
+    # 0.01 times 2 and 0.04 times 1; what is no number is not counted.
+    assert holm([math.nan, 0.04, 0.01])[1:] == pytest.approx([0.04, 0.02]) and math.isnan(holm([math.nan])[0])
