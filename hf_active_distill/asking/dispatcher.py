@@ -247,6 +247,15 @@ class Dispatcher:
         if loop is not None and self._session is not None:
             loop.call_soon_threadsafe(self._halt, error)
 
+    async def settled(self, timeout: float | None = None) -> None:
+        """Sends nothing more, and waits for what is in flight to land; what has not in `timeout` seconds is cut off."""
+        self._gate.refuse(asyncio.CancelledError())
+        if tasks := self._tasks():
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     async def aclose(self) -> None:
         """Releases the teacher's connections, and the journal where the dispatcher opened it."""
         await self.teacher.aclose()
@@ -283,12 +292,9 @@ class Dispatcher:
             await self._settled(lanes)
         finally:
             # Only an interrupt of the interrupt comes here with anything still open.
-            for lane in lanes:
-                lane.cancel()
-            flights = self._tasks()
-            for flight in flights:
-                flight.cancel()
-            await asyncio.gather(*lanes, *flights, return_exceptions=True)
+            for task in (left := [*lanes, *self._tasks()]):
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _settled(self, lanes: list[asyncio.Task[None]]) -> None:
         if lanes:
@@ -325,8 +331,7 @@ class Dispatcher:
 
     def _halt(self, error: BaseException) -> None:
         """The session ends: nothing new is sent, what is in flight has `landing_timeout` to land."""
-        session = self._session
-        if session is None or session.fatal is not None:
+        if (session := self._session) is None or session.fatal is not None:
             return
         session.fatal = error
         self._gate.refuse(asyncio.CancelledError())

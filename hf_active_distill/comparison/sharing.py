@@ -36,6 +36,8 @@ JOURNAL = "journal.sqlite"
 _HOST = "127.0.0.1"
 #: Most bytes of one line: a reply may hold the log-probabilities of a long prompt.
 _LIMIT = 2**26
+#: Seconds that calls in flight are given at the end, where no `request_timeout` is set: the dispatcher's own.
+_LANDING = 600.0
 
 
 class AnswerServer:
@@ -47,7 +49,8 @@ class AnswerServer:
         journal (`str` or `Path`): The shared journal.
         budget ([`~asking.Budget`], *optional*): Caps on what all processes together pay.
         max_concurrency (`int`, *optional*, defaults to `8`): Calls in flight at most.
-        options (`Any`): Further options of the [`~asking.Dispatcher`].
+        options (`Any`): Further options of the [`~asking.Dispatcher`]. At the end, calls in flight are given
+            `request_timeout` to land: their answers are in the journal for whoever asks next.
 
     Raises:
         [`~errors.JournalError`]: When the journal is written by another process, or cannot be.
@@ -73,6 +76,7 @@ class AnswerServer:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
         self._dispatcher: Dispatcher | None = None
+        self._talks: set[asyncio.Task[Any]] = set()
 
     @property
     def address(self) -> dict[str, Any]:
@@ -123,11 +127,23 @@ class AnswerServer:
             self._ready.set()
             await self._stopped.wait()
             server.close()
+            await self._land()
         finally:
             await self._dispatcher.aclose()
 
+    async def _land(self) -> None:
+        """Nobody is listened to any more; what the teacher was asked is paid for, so its answers are waited for."""
+        assert self._dispatcher is not None
+        for talk in self._talks:
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
+        await self._dispatcher.settled(self._options.get("request_timeout", _LANDING))
+
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One process: a line with the token, then one line a question, answered in any order."""
+        if (talk := asyncio.current_task()) is not None:
+            self._talks.add(talk)
+            talk.add_done_callback(self._talks.discard)
         tasks: set[asyncio.Task[None]] = set()
         who = ""
         try:

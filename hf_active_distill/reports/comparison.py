@@ -206,7 +206,8 @@ def tables(summaries: Sequence[ArmSummary], question: Question) -> list[tuple[st
             f"Teacher tokens to a target {question.metric}",
             "Where the mean curve over seeds first reaches the target; in brackets a 95% bootstrap interval over "
             "seeds. Shares of the largest budget follow. In square brackets: the seeds that an arm has in common "
-            f"with the target's, where these are not all of both, and the target over them.{_flat(summaries, question)}",
+            "with the target's, where these are not all of both, and the target over them."
+            + _flat(summaries, question),
             price_table(summaries, question),
         ),
         (

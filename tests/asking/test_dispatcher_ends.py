@@ -236,3 +236,30 @@ def test_an_answer_on_its_way_to_the_disk_is_committed_before_another_dispatcher
 
     with Journal(path) as journal:
         assert asyncio.run(main(journal)) == ["answered"]
+
+
+# --- settled, for a loop that serves others
+
+
+def test_settled_lets_calls_land_sends_no_other_and_cuts_off_what_is_late(tmp_path):
+    async def answer(request, number):
+        await asyncio.sleep(1e6 if text_of(request) == "slow" else 0)
+        return reply("a")
+
+    async def end(*asked: str) -> tuple[list[str], dict[str, int]]:
+        teacher = ScriptedTeacher(answer)
+        desk = Dispatcher(teacher, journal=tmp_path / f"{asked[0]}.sqlite", max_concurrency=1)
+        await desk.start()
+        tasks = [asyncio.ensure_future(desk.ask(question(text))) for text in asked]
+        while not teacher.asked:
+            await asyncio.sleep(0)
+        await desk.settled(0.0 if "slow" in asked else None)
+        assert (await asyncio.gather(tasks[1], return_exceptions=True))[0].__class__ is asyncio.CancelledError
+        await desk.settled()  # nothing is left to wait for
+        await desk.aclose()
+        with JournalReader(tmp_path / f"{asked[0]}.sqlite") as journal:
+            return [text_of(request) for request in teacher.asked], journal.states()
+
+    assert asyncio.run(end("quick", "waiting")) == (["quick"], {"answered": 1})
+    # What is late counts at its bound: the teacher may have answered.
+    assert asyncio.run(end("slow", "waiting")) == (["slow"], {"sending": 1})

@@ -7,6 +7,8 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 
 import pytest
@@ -159,6 +161,62 @@ def test_a_server_that_is_gone_is_no_connection(tmp_path):
             address = server.address
     with pytest.raises(TeacherConnectionError, match="comparison"):
         asyncio.run(SharedTeacher(**address).ask(ask(1)))
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_what_is_in_flight_at_the_end_lands_and_what_waits_is_not_sent(tmp_path):
+    ended = threading.Event()
+
+    def before_answer(number: int) -> None:
+        if number == 1:  # held back until the server listens to nobody any more
+            assert ended.wait(60)
+            while not _refuses(server.port):
+                time.sleep(0.01)
+
+    async def leave_with_open_questions(address):
+        shared = SharedTeacher(**address)
+        asked = [asyncio.create_task(shared.ask(ask(number))) for number in (1, 2)]
+        while not teacher.requests:
+            await asyncio.sleep(0.01)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        await shared.aclose()
+
+    with CountingTeacher(before_answer) as teacher:
+        options = {"max_concurrency": 1, "request_timeout": 60.0}
+        with AnswerServer(lambda: load_teacher(teacher.url), tmp_path / "j.sqlite", **options) as server:
+            asyncio.run(leave_with_open_questions(server.address))
+            ended.set()
+        with JournalReader(tmp_path / "j.sqlite") as journal:
+            assert journal.states() == {"answered": 1}
+        assert len(teacher.requests) == 1
+        with AnswerServer(lambda: load_teacher(teacher.url), tmp_path / "j.sqlite") as server:
+            with Dispatcher(SharedTeacher(**server.address)) as dispatcher:
+                dispatcher.run_all([1], lambda n: dispatcher.ask(ask(n)), progress=False)
+            assert server.replayed == 1
+        assert len(teacher.requests) == 1
+
+
+def test_a_server_that_ends_hears_no_further_question(tmp_path):
+    """A process that is still there and goes on asking does not keep it from ending."""
+    with CountingTeacher() as teacher:
+        with AnswerServer(lambda: load_teacher(teacher.url), tmp_path / "j.sqlite") as server:
+            client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            lines = client.makefile("rw")
+            lines.write(json.dumps({"token": server.token, "who": "x"}) + "\n")
+            lines.write(json.dumps({"id": 0, "do": "ask", "request": pack_request(ask(1))}) + "\n")
+            lines.flush()
+            assert "reply" in json.loads(lines.readline())
+        assert lines.readline() == ""  # closed by the server
+        client.close()
 
 
 def test_a_shared_journal_has_one_server(tmp_path):

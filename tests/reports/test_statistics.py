@@ -165,7 +165,7 @@ def test_what_is_no_number_is_not_tested(odd):
 
 @pytest.mark.parametrize("seeds", [2, 5, 7, 8, 9, 16, 33])
 def test_an_arm_reaches_the_level_that_is_its_own(seeds):
-    """A sum over eight or more values is rounded otherwise by column than by itself; the goal must not miss by that."""
+    """A sum over eight or more values is rounded otherwise by column than alone: no reason to miss a goal."""
     values = np.random.default_rng(seeds).uniform(0.4, 0.9, (200, seeds))
     for ends in values:
         curves = [([0.0, 100.0], [0.1, float(end)]) for end in ends]
