@@ -2,7 +2,8 @@
 A teacher on a loopback socket that speaks TGI's protocol, answers by a fixed rule, and remembers every request.
 
 `before_answer` is called with the number of the request (from 1) before it is answered: tests kill or stop a client
-there, or hold the answer back. `status` other than 200 refuses every question.
+there, or hold the answer back. `status` other than 200 refuses every question. `model` is what it calls itself, and
+`answer` makes a text of the body of a question.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ def rule(messages: list[dict[str, str]]) -> str:
 class CountingTeacher:
     """A context manager: `url` is valid inside it. `requests` holds the canonical body of every request, in order."""
 
-    def __init__(self, before_answer: Callable[[int], None] = lambda number: None, status: int = 200):
+    def __init__(
+        self,
+        before_answer: Callable[[int], None] = lambda number: None,
+        status: int = 200,
+        model: str = "counting",
+        answer: Callable[[dict], str] = lambda body: rule(body["messages"]),
+    ):
         self.status = status
+        self.model = model
         self.requests: list[str] = []
         self.before_answer = before_answer
         self._lock = threading.Lock()
@@ -46,7 +54,7 @@ class CountingTeacher:
                 if self.path == "/info":
                     self._send(
                         {
-                            "model_id": "counting",
+                            "model_id": outer.model,
                             "model_sha": "1",
                             "max_input_tokens": 100000,
                             "max_total_tokens": 200000,
@@ -71,7 +79,7 @@ class CountingTeacher:
                 if outer.status != 200:
                     self._send({"error": "refused", "error_type": "validation"}, outer.status)
                     return
-                text = rule(body["messages"])
+                text = answer(body)
                 usage = {
                     "prompt_tokens": sum(len(m["content"]) for m in body["messages"]) // 4,
                     "completion_tokens": len(text) // 4 + 1,
@@ -81,7 +89,7 @@ class CountingTeacher:
                         "id": "",
                         "object": "chat.completion",
                         "created": 0,
-                        "model": "counting",
+                        "model": outer.model,
                         "system_fingerprint": "3.0.0",
                         "choices": [
                             {

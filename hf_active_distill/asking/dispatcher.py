@@ -248,7 +248,7 @@ class Dispatcher:
             loop.call_soon_threadsafe(self._halt, error)
 
     async def settled(self, timeout: float | None = None) -> None:
-        """Sends nothing more, and waits for what is in flight to land; what has not in `timeout` seconds is cut off."""
+        """Sends nothing more, and waits for what is in flight to land; after `timeout` seconds that is cut off."""
         self._gate.refuse(asyncio.CancelledError())
         if tasks := self._tasks():
             _, late = await asyncio.wait(tasks, timeout=timeout)

@@ -45,18 +45,19 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does what the parsed command line says."""
     from ..comparison import Outcome, read_comparison
-    from ..comparison.workers import is_finished
+    from ..comparison.claims import is_finished, teacher_facts
 
     config = read_comparison(args.config, output_dir=args.output_dir)
     runs = _chosen(config, args.arms, args.seeds)
     if args.list:
-        return _list_runs(runs)
-    finished = [run for run in runs if is_finished(run)]
+        return _list_runs(config, runs)
+    facts = teacher_facts(config.teacher_kwargs)
+    finished = [run for run in runs if is_finished(run, facts)]
     if args.report or len(finished) == len(runs):
         outcome = Outcome(finished)  # the teacher need not even be there
     else:
         outcome = _run_all(config, runs, args.processes, args.max_minutes)
-    written = _write_report(config, args.config)
+    written = _write_report(config)
     if not args.report:
         print(f"{len(outcome.finished)} of {len(runs)} runs are finished.")
     for label, code in outcome.failed.items():
@@ -78,18 +79,21 @@ def _chosen(config: ComparisonConfig, arms: list[str] | None, seeds: list[int] |
     return runs
 
 
-def _list_runs(runs: list[Run]) -> int:
-    from ..comparison.workers import is_finished
+def _list_runs(config: ComparisonConfig, runs: list[Run]) -> int:
+    from ..comparison.claims import is_finished, teacher_facts, teachers_of
 
+    facts = teacher_facts(config.teacher_kwargs)
     for run in runs:
-        state = "finished" if is_finished(run) else "begun" if (run.folder / "rounds").is_dir() else "to do"
-        print(f"{state:9} {run.label}")
+        state = "finished" if is_finished(run, facts) else "begun" if (run.folder / "rounds").is_dir() else "to do"
+        teacher = teachers_of([run], "")
+        print(f"{state:9} {run.label}" + (f", teacher {teacher}" if teacher else ""))
     return 0
 
 
 def _run_all(config: ComparisonConfig, runs: list[Run], processes: int, minutes: float | None) -> Outcome:
     from ..asking import Budget
     from ..comparison import AnswerServer, run_side_by_side
+    from ..comparison.claims import is_finished, teacher_facts
     from ..comparison.sharing import JOURNAL
     from .compare_run import check_settings
 
@@ -110,6 +114,9 @@ def _run_all(config: ComparisonConfig, runs: list[Run], processes: int, minutes:
         run="comparison",
     )
     with server, _ProgressLine(len(runs), server) as line:
+        facts = teacher_facts(config.teacher_kwargs, server.info)
+        for run in config.runs():
+            is_finished(run, facts)  # those that are not chosen too: one report shows all
         return run_side_by_side(
             runs,
             "hf_active_distill.cli.compare_run:make_run",
@@ -118,6 +125,7 @@ def _run_all(config: ComparisonConfig, runs: list[Run], processes: int, minutes:
             threads=config.threads,
             keep_students=config.keep_students,
             deadline=deadline,
+            teacher=facts,
             on_change=line.show,
         )
 
@@ -130,6 +138,7 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
         [`~errors.ConfigurationError`]: When the configuration names none.
     """
     from ..teachers import load_teacher
+    from ..teachers.loading import _DOORS
 
     name, options = config.teacher, config.teacher_kwargs
     if name.startswith(SCRIPTED):
@@ -137,7 +146,8 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
 
         return lambda: ScriptedTeacher.of_world(name.removeprefix(SCRIPTED), **options)
     module, _, attribute = name.partition(":")
-    if module.replace(".", "").replace("_", "").isalnum() and attribute.isidentifier() and module != "local":
+    is_module = all(part.isidentifier() for part in module.split("."))
+    if is_module and attribute.isidentifier() and module.lower() not in _DOORS:
         found = _import(module, attribute)
         return lambda: load_teacher(found(**options) if options else found)
     return lambda: load_teacher(name, **options)
@@ -206,19 +216,25 @@ def question_of(config: ComparisonConfig) -> Question:
     )
 
 
-def _write_report(config: ComparisonConfig, path: Path) -> str:
+def _write_report(config: ComparisonConfig) -> str:
     from ..asking.rows import redact
     from ..comparison import write_points
+    from ..comparison.claims import is_finished, teacher_facts, teachers_of
     from ..comparison.points import points_of
-    from ..comparison.workers import is_finished
     from ..reports.comparison_files import write_comparison
 
-    runs = [run for run in config.runs() if is_finished(run)]
+    facts = teacher_facts(config.teacher_kwargs)
+    runs = [run for run in config.runs() if is_finished(run, facts)]
     points = [point for run in runs for point in points_of(run)]
     if not points:
         return "No run is finished yet: there is nothing to report."
     write_points(points, config.folder / "points.parquet")
-    facts = redact(f"{len(runs)} of {len(config.runs())} runs, teacher {config.teacher}.")
-    settings = redact(path.read_text("utf-8"))
-    files = write_comparison(points, question_of(config), config.folder, settings=settings, facts=facts)
+    teacher = redact(teachers_of(runs, config.teacher))
+    files = write_comparison(
+        points,
+        question_of(config),
+        config.folder,
+        settings=redact(config.shown()),
+        facts=f"{len(runs)} of {len(config.runs())} runs, teacher {teacher}.",
+    )
     return f"{files.text}\n\nWritten to {config.output_dir}: points.parquet, {', '.join(files.names)}."

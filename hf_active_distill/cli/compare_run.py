@@ -19,7 +19,16 @@ from trl import ModelConfig, TrlParser
 from ..annotation import AnnotationSettings, get_annotation
 from ..comparison.points import CLOCK_FILE
 from ..comparison.sharing import SharedTeacher, forget_calls_in_flight
-from ..errors import EXIT_CONFIGURATION, EXIT_TERMINATED, ActiveDistillError, ConfigurationError
+from ..errors import (
+    EXIT_CONFIGURATION,
+    EXIT_TERMINATED,
+    ActiveDistillError,
+    ConfigurationError,
+    TeacherAuthError,
+    TeacherConnectionError,
+    TeacherError,
+    TeacherGoneError,
+)
 from ..selection import get_strategy
 from ..tasks import get_task
 from ..trainer import ActiveDistillationCallback, ActiveDistillationConfig
@@ -31,6 +40,7 @@ from .recipe import DATACLASSES, ScriptArguments, label_names, make_trainer
 DEFAULTS: dict[str, Any] = {"disable_tqdm": True, "report_to": "none", "save_total_limit": 1}
 # The answer server times out and repeats; a question may wait there for those of all other runs.
 _PATIENCE = 7 * 86400.0
+_TEACHER_LOST = (TeacherAuthError, TeacherConnectionError, TeacherGoneError)
 
 
 def read_settings(settings: dict[str, Any]) -> tuple[ScriptArguments, ActiveDistillationConfig, ModelConfig]:
@@ -54,6 +64,8 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise ConfigurationError("A comparison needs evaluation rows: set `dataset_test_split`.")
     if str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
         raise ConfigurationError("A comparison evaluates after every round: leave `eval_strategy` out.")
+    if not args.eval_on_start:
+        raise ConfigurationError("A comparison begins with the student as it comes: leave `eval_on_start` out.")
     get_strategy(args.selection, **args.options("selection_kwargs"))
     options = args.options("task_kwargs")
     if args.task == "classification" and "labels" not in options:
@@ -105,7 +117,14 @@ def make_run(settings: dict[str, Any], address: dict[str, Any], keep_student: bo
         return _train(settings, address, keep_student)
     except (ActiveDistillError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return getattr(error, "exit_code", EXIT_CONFIGURATION)
+        return exit_code_of(error)
+
+
+def exit_code_of(error: Exception) -> int:
+    """What a run ends with. That of a teacher is for errors that the next run would meet too, and ends all runs."""
+    if isinstance(error, TeacherError) and not isinstance(error, _TEACHER_LOST):
+        return ActiveDistillError.exit_code
+    return getattr(error, "exit_code", EXIT_CONFIGURATION)
 
 
 def _train(settings: dict[str, Any], address: dict[str, Any], keep_student: bool) -> int:

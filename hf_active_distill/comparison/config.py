@@ -13,13 +13,15 @@ from typing import Any
 
 import yaml
 
+from ..annotation import available_annotations
 from ..errors import ConfigurationError
+from . import checks
+from .secrecy import without_secrets
 
 
-#: Settings of a run that the comparison itself decides.
-OWN_SETTINGS = ("journal_path", "max_teacher_tokens", "output_dir", "resume_from_checkpoint", "seed", "teacher")
-_NO_TOKENS = "leave it out of the file, which the report shows, and set HF_TOKEN in the environment."
-_NAME = re.compile(r"[\w.+=,-]+")
+# The first character keeps `.` and `..` out. Bytes, since that is what a file system counts.
+_NAME = re.compile(r"[\w+=,-][\w.+=,-]*")
+_NAME_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,56 @@ class ComparisonConfig:
     keep_students: bool = False
 
     def __post_init__(self) -> None:
-        if not self.arms:
-            raise ConfigurationError("`arms` is empty: name at least one pair of `selection` and `annotation`.")
-        if not self.budgets or self.budgets != sorted(set(self.budgets)) or self.budgets[0] < 1:
-            raise ConfigurationError(f"`budgets` are numbers of teacher tokens in rising order, got {self.budgets}.")
-        if "token" in self.teacher_kwargs:
-            raise ConfigurationError(f"`teacher_kwargs` holds a token: {_NO_TOKENS}")
-        self.metric = self.metric.removeprefix("eval_")
-        _refuse_own(self.base, "base")
-        for name, settings in self.per_annotation.items():
-            _refuse_own(settings, f"per_annotation: {name}")
+        self._check_fields()
         self._arms = self._expand()
-        names = [arm.name for arm in self._arms]
+        arms = [arm.name for arm in self._arms]
         self.reference = self.reference or self._default_reference()
         self.targets = self.targets or [self.reference]
         for name in [self.reference, *(target for target in self.targets if isinstance(target, str))]:
-            if name not in names:
-                raise ConfigurationError(f"There is no arm {name!r}: the arms are {', '.join(names)}.")
+            if name not in arms:
+                raise ConfigurationError(f"There is no arm {name!r}: the arms are {', '.join(arms)}.")
+        self._check_annotations()
+
+    def _check_fields(self) -> None:
+        self.output_dir = checks.text(_path(self.output_dir), "output_dir", "out/mine")
+        self.teacher = checks.text(self.teacher, "teacher", "http://localhost:8080")
+        self.arms = checks.arms(self.arms)
+        self.budgets = checks.budgets(self.budgets)
+        self.seeds = list(checks.seeds(self.seeds))
+        self.base = checks.base_settings(self.base)
+        self.per_annotation = {
+            name: checks.settings(settings, f"per_annotation: {name}")
+            for name, settings in checks.mapping(self.per_annotation, "per_annotation").items()
+        }
+        if self.reference is not None:
+            self.reference = checks.text(self.reference, "reference", "random+cot")
+        self.metric = checks.text(self.metric, "metric", "accuracy").removeprefix("eval_")
+        self.greater_is_better = checks.flag(self.greater_is_better, "greater_is_better")
+        self.targets = checks.targets(self.targets)
+        self.teacher_kwargs = checks.teacher_options(self.teacher_kwargs)
+        self.teacher_concurrency = checks.count(self.teacher_concurrency, "teacher_concurrency")
+        if self.max_paid_tokens is not None:
+            self.max_paid_tokens = checks.count(self.max_paid_tokens, "max_paid_tokens")
+        self.threads = checks.count(self.threads, "threads")
+        self.keep_students = checks.flag(self.keep_students, "keep_students")
+
+    def _check_annotations(self) -> None:
+        """A name that no arm uses is a mistake, unless it is that of a method: files share such blocks."""
+        used = {str(arm.settings["annotation"]) for arm in self._arms}
+        if unknown := sorted(set(self.per_annotation) - used - set(available_annotations())):
+            raise ConfigurationError(
+                f"`per_annotation` names {', '.join(unknown)}, but no arm has that annotation: take it out, or write "
+                f"it as the arms do: {', '.join(sorted(used))}."
+            )
+
+    def shown(self) -> str:
+        """What was asked for as YAML, for others to see: secrets are left out, and so is what is as by default."""
+        empty: dict[str, Any] = {"base": {}, "per_annotation": {}, "teacher_kwargs": {}}
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        defaults = {item.name: item.default for item in fields(self)} | empty
+        kept = {name: value for name, value in given.items() if value != defaults[name]}
+        plain = json.loads(json.dumps(without_secrets(kept), default=str))
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
     @property
     def arm_list(self) -> list[Arm]:
@@ -176,17 +211,20 @@ class ComparisonConfig:
 
     def _of_entry(self, entry: Mapping[str, Any]) -> Iterator[Arm]:
         settings = dict(entry)
-        template = str(settings.pop("name", "{selection}+{annotation}"))
-        seeds = _seeds(settings.pop("seeds", self.seeds))
-        _refuse_own(settings, template)
+        template = checks.text(settings.pop("name", "{selection}+{annotation}"), "name", "{selection}-long")
+        seeds = checks.seeds(settings.pop("seeds", self.seeds))
+        settings = checks.settings(settings, template)
         missing = [key for key in ("selection", "annotation") if key not in {**self.base, **settings}]
         if missing:
             raise ConfigurationError(f"An arm has no {' and no '.join(missing)}: {entry}. Name it there or in `base`.")
-        both = [_list(settings.get(key, self.base.get(key))) for key in ("selection", "annotation")]
+        both = [checks.names(settings.get(key, self.base.get(key)), key) for key in ("selection", "annotation")]
         for selection, annotation in itertools.product(*both):
             name = template.replace("{selection}", selection).replace("{annotation}", annotation)
-            if not _NAME.fullmatch(name):
-                raise ConfigurationError(f"The arm {name!r} names a folder: use letters, digits and . + = , - _ only.")
+            if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
+                raise ConfigurationError(
+                    f"The arm {name[:_NAME_BYTES]!r} names a folder: use at most {_NAME_BYTES} letters, digits and "
+                    ". + = , - _ only, and no dot at the start. Give it a `name`."
+                )
             yield Arm(name, {**settings, "selection": selection, "annotation": annotation}, seeds)
 
     def _default_reference(self) -> str:
@@ -207,9 +245,9 @@ def read_comparison(path: str | Path, **changes: Any) -> ComparisonConfig:
     """
     try:
         content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} cannot be read as YAML ({error}).") from error
-    if not isinstance(content, dict):
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} cannot be read as YAML in UTF-8 ({error}).") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigurationError(f"{path} must hold the fields of a comparison, such as `arms` and `budgets`.")
     content |= {key: value for key, value in changes.items() if value is not None}
     known = {item.name: item for item in fields(ComparisonConfig)}
@@ -225,23 +263,5 @@ def read_comparison(path: str | Path, **changes: Any) -> ComparisonConfig:
     return ComparisonConfig(**content)
 
 
-def _refuse_own(settings: Mapping[str, Any], place: str) -> None:
-    if "teacher_token" in settings:
-        raise ConfigurationError(f"`{place}` holds a `teacher_token`: {_NO_TOKENS}")
-    taken = sorted(set(settings) & set(OWN_SETTINGS))
-    if taken:
-        raise ConfigurationError(
-            f"`{place}` sets {', '.join(taken)}, which the comparison decides itself: use the fields `budgets`, "
-            "`seeds`, `teacher` and `output_dir`."
-        )
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    seeds = tuple(range(value)) if isinstance(value, int) else tuple(value)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(seed, int) for seed in seeds):
-        raise ConfigurationError(f"`seeds` are different whole numbers, or how many of them, got {value!r}.")
-    return seeds
-
-
-def _list(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+def _path(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

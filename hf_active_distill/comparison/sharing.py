@@ -84,6 +84,11 @@ class AnswerServer:
         return {"port": self.port, "token": self.token}
 
     @property
+    def info(self) -> TeacherInfo | None:
+        """What the teacher says of itself, once the server has begun."""
+        return self._dispatcher.info if self._dispatcher is not None else None
+
+    @property
     def paid(self) -> Usage:
         """What all processes together have paid, in earlier comparisons with this journal too."""
         return self._dispatcher.spent if self._dispatcher is not None else Usage()

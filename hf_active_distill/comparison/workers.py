@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -10,13 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
-from ..errors import EXIT_JOURNAL, EXIT_TEACHER, CheckpointError, ConfigurationError
+from ..errors import EXIT_JOURNAL, EXIT_TEACHER, ConfigurationError
+from .claims import is_finished, write_claim
 from .config import Run
 
 
@@ -24,11 +24,10 @@ from .config import Run
 #: since a process of its own must find it again. It returns an exit code.
 RunFunction = Callable[[dict[str, Any], dict[str, Any], bool], int]
 
-CLAIM_FILE = "comparison.json"
 LOG_FILE = "log.txt"
 #: Seconds that a run is given to save itself before it is killed.
 GRACE = 120.0
-# A run that ends with one of these says something about all of them.
+# A run that ends with one of these says something about all of them: nobody answers, or nothing can be recorded.
 _ENDS_ALL = (EXIT_TEACHER, EXIT_JOURNAL)
 
 
@@ -48,29 +47,6 @@ class Outcome:
     left: list[Run] = field(default_factory=list)
 
 
-def is_finished(run: Run) -> bool:
-    """
-    Whether the run stands complete on the disk.
-
-    Raises:
-        [`~errors.CheckpointError`]: When its folder holds a run with other settings.
-    """
-    try:
-        claim = json.loads((run.folder / CLAIM_FILE).read_text("utf-8"))
-    except FileNotFoundError:
-        return False
-    except ValueError as error:
-        raise CheckpointError(f"{run.folder / CLAIM_FILE} cannot be read ({error}): remove {run.folder}.") from error
-    if claim["fingerprint"] != run.fingerprint:
-        before = claim["settings"]
-        changed = sorted(key for key in {*before, *run.settings} if before.get(key) != _plain(run.settings).get(key))
-        raise CheckpointError(
-            f"{run.folder} holds a run with other settings ({', '.join(changed)}): take another `output_dir`, rename "
-            "the arm, or remove that folder. What the teacher answered is in the shared journal and not paid again."
-        )
-    return bool(claim["finished"])
-
-
 def run_side_by_side(
     runs: Sequence[Run],
     function: str,
@@ -80,6 +56,7 @@ def run_side_by_side(
     threads: int = 1,
     keep_students: bool = False,
     deadline: float | None = None,
+    teacher: Mapping[str, Any] | None = None,
     on_change: Callable[[Outcome, list[Run]], None] = lambda outcome, active: None,
 ) -> Outcome:
     """
@@ -93,19 +70,21 @@ def run_side_by_side(
         threads (`int`, *optional*, defaults to `1`): CPU threads of each.
         keep_students (`bool`, *optional*, defaults to `False`): Whether students of finished runs are kept.
         deadline (`float`, *optional*): `time.monotonic()` at which running runs save themselves and end.
+        teacher (`Mapping[str, Any]`, *optional*): [`~comparison.claims.teacher_facts`] for the folders of the runs.
         on_change (`Callable`, *optional*): Told what is done and what is running, about once a second.
 
     Returns:
         [`Outcome`]: All runs are in one of its lists.
 
     Raises:
-        [`~errors.CheckpointError`]: When a run's folder holds a run with other settings, before anything is begun.
+        [`~errors.CheckpointError`]: When a run's folder holds a run with other settings or of another teacher, before
+            anything is begun.
     """
     if processes < 1 or threads < 1:
         raise ConfigurationError("`processes` and `threads` must be at least 1.")
     outcome = Outcome()
     for run in runs:
-        (outcome.finished if is_finished(run) else outcome.left).append(run)
+        (outcome.finished if is_finished(run, teacher) else outcome.left).append(run)
     queue, active = list(outcome.left), dict[int, tuple[Run, Any]]()
     with _processes_of(function, threads) as start:
         try:
@@ -114,7 +93,7 @@ def run_side_by_side(
                     break
                 while queue and len(active) < processes:
                     run = queue.pop(0)
-                    process = start(run, address, keep_students)
+                    process = start(run, address, keep_students, teacher)
                     active[process.sentinel] = (run, process)
                 on_change(outcome, [run for run, _ in active.values()])
                 for sentinel in wait(list(active), timeout=1.0):
@@ -165,10 +144,9 @@ def _processes_of(function: str, threads: int) -> Iterator[Callable[..., Any]]:
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([function.partition(":")[0]])
 
-    def start(run: Run, address: dict[str, Any], keep_students: bool) -> Any:
-        process = context.Process(
-            target=_work, args=(run, function, {**address, "who": run.label}, threads, keep_students), name=run.label
-        )
+    def start(run: Run, address: dict[str, Any], keep_students: bool, teacher: Mapping[str, Any] | None) -> Any:
+        handed = (run, function, {**address, "who": run.label}, keep_students, teacher)
+        process = context.Process(target=_work, args=handed, name=run.label)
         process.start()
         return process
 
@@ -182,7 +160,9 @@ def _processes_of(function: str, threads: int) -> Iterator[Callable[..., Any]]:
                 os.environ[name] = value
 
 
-def _work(run: Run, function: str, address: dict[str, Any], threads: int, keep_students: bool) -> None:
+def _work(
+    run: Run, function: str, address: dict[str, Any], keep_students: bool, teacher: Mapping[str, Any] | None
+) -> None:
     """A run's process: claims the folder, writes to its log, and dies with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent asks for an orderly end
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -190,10 +170,10 @@ def _work(run: Run, function: str, address: dict[str, Any], threads: int, keep_s
     log = os.open(run.folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
-    write_claim(run, finished=False)
+    write_claim(run, finished=False, teacher=teacher)
     code = _function(function)(dict(run.settings), address, keep_students)
     if code == 0:
-        write_claim(run, finished=True)
+        write_claim(run, finished=True, teacher=teacher)
         for checkpoint in run.folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     sys.stdout.flush()
@@ -206,19 +186,6 @@ def _die_with_parent() -> None:
         wait([parent.sentinel])
         # Nobody would answer its questions, and the next comparison wants its folder. It resumes from its checkpoint.
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def write_claim(run: Run, *, finished: bool) -> None:
-    """Says whose folder it is, whether the run is done, and what CPU time its last process took, in one rename."""
-    claim: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "fingerprint": run.fingerprint, "finished": finished}
-    claim["cpu_seconds"] = round(time.process_time(), 1)
-    partial = run.folder / f"{CLAIM_FILE}.partial"
-    partial.write_text(json.dumps({**claim, "settings": _plain(run.settings)}, indent=2), "utf-8")
-    os.replace(partial, run.folder / CLAIM_FILE)
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dict(settings), default=str))
 
 
 def _function(name: str) -> RunFunction:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from counting_teacher import CountingTeacher
+from counting_teacher import CountingTeacher, rule
 
 from hf_active_distill.asking import JournalReader
 from hf_active_distill.cli.compare import question_of
 from hf_active_distill.cli.main import main
 from hf_active_distill.comparison import AnswerServer, read_comparison, read_points, run_side_by_side
-from hf_active_distill.comparison.workers import is_finished
+from hf_active_distill.comparison.claims import is_finished
 from hf_active_distill.reports.comparison import summarise
 from hf_active_distill.teachers import load_teacher
 
@@ -91,12 +91,18 @@ def points_of(folder: Path) -> list[dict]:
 def whole(tmp_path_factory):
     """A comparison that nobody disturbed: its folder, the teacher's requests, what was printed."""
     folder = tmp_path_factory.mktemp("whole")
-    with CountingTeacher() as teacher:
+
+    def before_answer(number: int) -> None:
+        if number == 2:  # edited meanwhile, or gone: what was read at the start holds
+            (folder / "compare.yaml").write_bytes(b"\xff")
+
+    with CountingTeacher(before_answer) as teacher:
         address = teacher.url.replace("http://", "http://user:pass@")
         code, out, err = compare(write(folder, address))
         assert code == 0, err
         asked = list(teacher.requests)
-        again, repeated, _ = compare(write(folder, teacher.url))
+        headers = {"X-Api-Key": "a-secret", "Authorization": "Token a-secret"}
+        again, repeated, _ = compare(write(folder, teacher.url, teacher_kwargs={"headers": headers}))
         assert again == 0 and "6 of 6 runs are finished" in repeated
         assert teacher.requests == asked  # finished runs are kept
     return folder, asked, out + err
@@ -149,7 +155,8 @@ def test_the_report(whole):
     assert page.count("<svg") == 4 and "least_confidence+cot" in page and "samples_per_round" in page
     assert not re.findall(r"(?:src|href)=\"(?!#)", page.replace('xlink:href="#', "")), "nothing is loaded"
     for file in folder.glob("out/**/*.*"):  # the password of the teacher's address is in none of them
-        assert b"user:pass@" not in file.read_bytes(), file
+        assert b"user:pass@" not in file.read_bytes() and b"a-secret" not in file.read_bytes(), file
+    assert "[secret]" in page
     assert (folder / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
     config = read_comparison(folder / "compare.yaml")
     summaries = summarise(read_points(folder / "out" / "points.parquet"), question_of(config))
@@ -253,6 +260,10 @@ def test_mistakes_are_told_before_anything_runs(whole, tmp_path):
     arms = [{"selection": "random", "annotation": "cot", "samples_per_rnd": 3}]
     code, _, err = compare(write(tmp_path, "http://127.0.0.1:9", arms=arms))
     assert code == 2 and "samples_per_rnd" in err and "random+cot" in err
+    for name, value in (("eval_on_start", False), ("eval_strategy", "no")):
+        base = {**COMPARISON["base"], name: value}
+        code, _, err = compare(write(tmp_path, "http://127.0.0.1:9", base=base))
+        assert code == 2 and name in err
     code, _, err = compare(write(tmp_path, "nowhere:teacher"))
     assert code == 2 and "nowhere:teacher" in err
     code, _, err = compare(write(tmp_path, "http://127.0.0.1:9"), "--arms", "nobody")
@@ -266,15 +277,43 @@ def test_mistakes_are_told_before_anything_runs(whole, tmp_path):
         assert code == 6 and "learning_rate" in err and teacher.requests == []
 
 
+def test_another_teacher_is_noticed_and_the_report_names_the_one_that_taught(whole, tmp_path):
+    out = whole[0] / "out"
+    seed = json.loads((out / "runs" / "random+cot" / "seed-3" / "comparison.json").read_text())
+    assert seed["teacher"] == {"model": "counting", "revision": "1", "kwargs": {}}
+    same = {"output_dir": str(out), "arms": COMPARISON["arms"][:1]}
+    added = [*COMPARISON["arms"], {"name": "new", "selection": "random", "annotation": "cot", "random_share": 0.5}]
+    with CountingTeacher(model="another") as teacher:
+        for words in ((), ("--arms", "new")):  # the finished arms would stand in one report with the new one
+            code, _, err = compare(write(tmp_path, teacher.url, output_dir=str(out), arms=added), *words)
+            assert code == 6 and "model counting before, another now" in err and "output_dir" in err
+        assert teacher.requests == [] and not (out / "runs" / "new").exists()
+    # Nobody is asked: the claims say who taught.
+    config = write(tmp_path, "scripted:arithmetic_balanced", **same)
+    code, printed, err = compare(config, "--list", "--arms", "random+cot")
+    assert code == 0 and "finished  random+cot seed 3, teacher counting@1" in printed
+    code, _, _ = compare(config, "--report")
+    assert code == 0 and "4 of 4 runs, teacher counting@1." in (out / "comparison.md").read_text()
+    # Options are known without asking. How the teacher is reached may change.
+    code, _, err = compare(write(tmp_path, "scripted:x", **same, teacher_kwargs={"error_rate": 0.1}), "--report")
+    assert code == 6 and "error_rate" in err
+    assert compare(write(tmp_path, "scripted:x", **same, teacher_kwargs={"timeout": 3}), "--report")[0] == 0
+
+
 def test_a_run_that_fails_does_not_take_the_others_with_it(tmp_path):
-    arms = [*COMPARISON["arms"][1:], {"name": "short", "selection": "random", "annotation": "cot", "max_length": 2}]
-    with CountingTeacher() as teacher:
-        code, out, err = compare(
-            write(tmp_path, teacher.url, arms=arms, seeds=[3], reference="random+clear", targets=[])
-        )
-    assert code == 2 and "short seed 3 ended with exit code 2" in err and "1 of 2 runs are finished" in out
-    assert "Error" in (tmp_path / "out" / "runs" / "short" / "seed-3" / "log.txt").read_text()
-    assert (
-        json.loads((tmp_path / "out" / "runs" / "short" / "seed-3" / "comparison.json").read_text())["finished"]
-        is False
-    )
+    """Nor does one of whose answers none is of use, though that is an error of the teacher too."""
+    fails = [{"name": "hopeless", "teacher_temperature": 0.5}, {"name": "short", "max_length": 2}]
+    arms = [{"selection": "random", "annotation": "cot", **arm} for arm in fails]
+
+    def answer(body: dict) -> str:
+        return "" if body.get("temperature") else rule(body["messages"])
+
+    with CountingTeacher(answer=answer) as teacher:
+        changes = {"arms": [*arms, COMPARISON["arms"][1]], "seeds": [3], "reference": "random+clear", "targets": []}
+        code, out, err = compare(write(tmp_path, teacher.url, **changes))
+    assert code in (1, 2) and "short seed 3 ended with exit code 2" in err and "1 of 3 runs are finished" in out
+    assert "hopeless seed 3 ended with exit code 1" in err
+    folder = tmp_path / "out" / "runs"
+    assert "Error" in (folder / "short" / "seed-3" / "log.txt").read_text()
+    assert "can be trained on" in (folder / "hopeless" / "seed-3" / "log.txt").read_text()
+    assert json.loads((folder / "short" / "seed-3" / "comparison.json").read_text())["finished"] is False
