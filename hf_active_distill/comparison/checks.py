@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from .secrecy import tokens_in
+from .secrecy import seen, tokens_in
 
 
 _ELSEWHERE = "leave it out of the file, which others may see, and set HF_TOKEN in the environment."
@@ -27,20 +27,20 @@ OWN_SETTINGS = {
 }
 #: Settings of the one process that asks for all runs.
 SETTINGS_OF_ALL = ("teacher_max_retries", "teacher_timeout")
-_LARGEST_SEED = 2**32 - 1
+_LARGEST_SEED, _MOST_SEEDS = 2**32 - 1, 10_000
 
 
 def text(value: Any, name: str, example: str) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"`{name}` is a text such as `{example}`, got {value!r}.")
+        raise ConfigurationError(f"`{name}` is a text such as `{example}`, got {seen(value)}.")
     return value
 
 
 def flag(value: Any, name: str) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"`{name}` is `true` or `false`, got {value!r}.")
+        raise ConfigurationError(f"`{name}` is `true` or `false`, got {seen(value)}.")
     return value
 
 
@@ -60,7 +60,7 @@ def count(value: Any, name: str) -> int:
     """A whole number from 1."""
     found = whole(value)
     if found is None or found < 1:
-        raise ConfigurationError(f"`{name}` is a whole number of at least 1, got {value!r}.")
+        raise ConfigurationError(f"`{name}` is a whole number of at least 1, got {seen(value)}.")
     return found
 
 
@@ -69,7 +69,7 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError(f"`{name}` holds names with values, such as `{{num_rounds: 3}}`, got {value!r}.")
+        raise ConfigurationError(f"`{name}` holds names with values, such as `{{num_rounds: 3}}`, got {seen(value)}.")
     return dict(value)
 
 
@@ -113,7 +113,7 @@ def arms(value: Any) -> list[dict[str, Any]]:
     if not _is_list(value) or not value or not all(isinstance(entry, Mapping) for entry in value):
         raise ConfigurationError(
             "`arms` is a list with at least one arm such as `- {selection: random, annotation: cot}`, each with "
-            f"names and values, got {value!r}."
+            f"names and values, got {seen(value)}."
         )
     return [mapping(entry, "arms") for entry in value]
 
@@ -122,7 +122,7 @@ def names(value: Any, name: str) -> list[str]:
     """One name or several."""
     found = list(value) if _is_list(value) else [value]
     if not found or not all(isinstance(item, str) and item for item in found):
-        raise ConfigurationError(f"`{name}` of an arm is a name or a list of names, got {value!r}.")
+        raise ConfigurationError(f"`{name}` of an arm is a name or a list of names, got {seen(value)}.")
     return found
 
 
@@ -132,7 +132,7 @@ def budgets(value: Any) -> list[int]:
     found = [number for item in given if (number := whole(item)) is not None]
     if not found or len(found) < len(given) or found != sorted(set(found)) or found[0] < 1:
         raise ConfigurationError(
-            f"`budgets` are whole numbers of teacher tokens in rising order, such as `[4000, 8000]`, got {value!r}."
+            f"`budgets` are numbers of teacher tokens in rising order, such as `[4000, 8000]`, got {seen(value)}."
         )
     return found
 
@@ -141,14 +141,14 @@ def seeds(value: Any) -> tuple[int, ...]:
     """The seeds: those of a list, or the first `n`."""
     if not _is_list(value):
         number = whole(value)
-        value, given = (list(range(number)), value) if number is not None else (None, value)
+        value, given = (range(number) if number is not None and number <= _MOST_SEEDS else (), value)
     else:
         given = value
-    found = [number for item in value or () if (number := whole(item)) is not None]
+    found = [number for item in value if (number := whole(item)) is not None]
     right = found and len(set(found)) == len(value) and min(found) >= 0 and max(found) <= _LARGEST_SEED
     if not right:
         raise ConfigurationError(
-            f"`seeds` are different whole numbers from 0, such as `[0, 1, 2]`, or how many of them, got {given!r}."
+            f"`seeds` are different whole numbers from 0, such as `[0, 1, 2]`, or how many of them, got {seen(given)}."
         )
     return tuple(found)
 
@@ -164,7 +164,7 @@ def _target(value: Any) -> float | str:
         return value
     if isinstance(value, str) and value:
         return value
-    raise ConfigurationError(f"`targets` are numbers or names of arms, such as `[0.6, random+cot]`, got {value!r}.")
+    raise ConfigurationError(f"`targets` are numbers or arms, such as `[0.6, random+cot]`, got {seen(value)}.")
 
 
 def _is_list(value: Any) -> bool:

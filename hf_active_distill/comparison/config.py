@@ -16,7 +16,7 @@ import yaml
 from ..annotation import available_annotations
 from ..errors import ConfigurationError
 from . import checks
-from .secrecy import without_secrets
+from .secrecy import seen, without_secrets
 
 
 # The first character keeps `.` and `..` out. Bytes, since that is what a file system counts.
@@ -216,7 +216,9 @@ class ComparisonConfig:
         settings = checks.settings(settings, template)
         missing = [key for key in ("selection", "annotation") if key not in {**self.base, **settings}]
         if missing:
-            raise ConfigurationError(f"An arm has no {' and no '.join(missing)}: {entry}. Name it there or in `base`.")
+            raise ConfigurationError(
+                f"An arm has no {' and no '.join(missing)}: {seen(entry)}. Name it there or in `base`."
+            )
         both = [checks.names(settings.get(key, self.base.get(key)), key) for key in ("selection", "annotation")]
         for selection, annotation in itertools.product(*both):
             name = template.replace("{selection}", selection).replace("{annotation}", annotation)

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..asking.rows import redact
+
 
 SECRET = "[secret]"
+_SEEN = 200
 # A name with one of these words holds a secret, and so does one that ends in one of the others.
 _ANYWHERE = {"apikey", "authorization", "credential", "credentials", "passphrase", "passwd", "password", "passwords"}
 _ANYWHERE |= {"secret", "secrets"}
@@ -45,3 +48,9 @@ def without_secrets(value: Any) -> Any:
             for name, inner in value.items()
         }
     return [without_secrets(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def seen(value: Any) -> str:
+    """What an error may show of a value."""
+    text = redact(repr(without_secrets(value)))
+    return text if len(text) <= _SEEN else f"{text[:_SEEN]}..."

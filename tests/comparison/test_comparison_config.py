@@ -76,7 +76,7 @@ def test_a_fingerprint_tells_settings_apart_and_not_places():
             ({"seeds": seeds}, "different whole numbers")
             for seeds in (None, 2.5, [[1]], True, [-1], [True], "two", {})
         ),
-        *(({"seeds": seeds}, "different whole numbers") for seeds in ([2**32], -3, [0, 0.5], [0, None])),
+        *(({"seeds": seeds}, "different whole numbers") for seeds in ([2**32], 1e12, -3, [0, 0.5], [0, None])),
         *(({"arms": [{**ARMS[1], "seeds": seeds}]}, "different whole numbers") for seeds in (None, [], [1, 1])),
         *(
             ({"budgets": budgets}, "rising order")
@@ -166,6 +166,13 @@ def test_settings_that_sound_like_secrets_show(name):
     assert not is_secret(name)
     shown = config(base={"nested": {name: "abc-123"}}).shown()
     assert "abc-123" in shown and yaml.safe_load(shown)["budgets"] == [100, 200]
+
+
+def test_an_error_shows_no_secret():
+    for changes in ({"arms": {"api_key": "abc-123"}}, {"teacher_kwargs": ["hf_abcdefgh123"]}, {"metric": ["x" * 999]}):
+        with pytest.raises(ConfigurationError) as caught:
+            config(**changes)
+        assert not any(secret in str(caught.value) for secret in ("abc-123", "hf_abcdefgh123", "x" * 300))
 
 
 def test_a_file_is_read_and_its_mistakes_are_named(tmp_path):
