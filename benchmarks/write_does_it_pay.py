@@ -24,6 +24,8 @@ POOLS = ("skewed", "balanced", "gsm_symbolic", "leg_counting", "erring_teacher")
 COMPARED = ("random+cot", "egss+cot", "random+one_call", "egss+one_call", "random+clear", "egss+clear")
 # Where more selections than the two were run.
 SELECTED = ("skewed", "balanced", "leg_counting", "fresh_skewed", "fresh_balanced")
+# Whose pictures show every arm.
+WHOLE = ("settings", "fresh_skewed", "fresh_balanced")
 NOT_MEASURED = "Not measured yet."
 _BLOCK = re.compile(r"(<!-- results: ([\w ]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -52,7 +54,7 @@ def write_pool(name: str, assets: Path) -> str:
         return NOT_MEASURED
     points, question, summaries = loaded
     picture = assets / f"does_it_pay_{name}.png"
-    plot_comparison([point for point in points if point["arm"] in COMPARED or name == "settings"], question, picture)
+    plot_comparison([point for point in points if point["arm"] in COMPARED or name in WHOLE], question, picture)
     last = f"{question.budgets[-1]:,}"
     differences = difference_table(summaries, question)
     shown = [differences[0], *(row for row in differences[1:] if row[1] == last)]
