@@ -138,7 +138,7 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
         [`~errors.ConfigurationError`]: When the configuration names none.
     """
     from ..teachers import load_teacher
-    from ..teachers.loading import _DOORS
+    from ..teachers.loading import DOORS
 
     name, options = config.teacher, config.teacher_kwargs
     if name.startswith(SCRIPTED):
@@ -147,7 +147,7 @@ def teacher_maker(config: ComparisonConfig) -> Callable[[], Teacher]:
         return lambda: ScriptedTeacher.of_world(name.removeprefix(SCRIPTED), **options)
     module, _, attribute = name.partition(":")
     is_module = all(part.isidentifier() for part in module.split("."))
-    if is_module and attribute.isidentifier() and module.lower() not in _DOORS:
+    if is_module and attribute.isidentifier() and module.lower() not in DOORS:
         found = _import(module, attribute)
         return lambda: load_teacher(found(**options) if options else found)
     return lambda: load_teacher(name, **options)

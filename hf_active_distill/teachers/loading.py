@@ -36,7 +36,7 @@ def load_teacher(spec: str | Teacher | Callable[..., Any] | Mapping[Any, Any], *
         return _from_object(spec, options)
     text = spec.strip()
     scheme, separator, rest = text.partition(":")
-    maker = _DOORS.get(scheme.lower())
+    maker = DOORS.get(scheme.lower())
     if not separator or not rest or maker is None:
         raise ConfigurationError(f"{_shown(text)!r} names no teacher. A teacher is {_FORMS}.{_hint(text)}")
     try:
@@ -81,7 +81,7 @@ def _replay(text: str, rest: str, options: dict[str, Any]) -> Teacher:
     return ReplayTeacher(rest, **options)
 
 
-_DOORS: dict[str, Callable[[str, str, dict[str, Any]], Teacher]] = {
+DOORS: dict[str, Callable[[str, str, dict[str, Any]], Teacher]] = {
     "http": lambda text, rest, options: URLTeacher(text, **options),
     "https": lambda text, rest, options: URLTeacher(text, **options),
     "tgi+http": lambda text, rest, options: TGITeacher(text[len("tgi+") :], **options),
