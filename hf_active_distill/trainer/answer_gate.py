@@ -68,10 +68,10 @@ class AnswerGate:
         answers = [one for one in annotations if one.status == "ok" or one.reason == REASON]
         for start in range(0, len(answers), self._batch_size):
             batch = answers[start : start + self._batch_size]
-            confidence = torch.tensor([self._confidence(one) for one in batch])
+            confidence = torch.tensor([self._kind.confidence_of(one) for one in batch])
             sure = confidence >= self._least
             if gate is not None:
-                labels = torch.tensor([self._label(one) for one in batch])
+                labels = torch.tensor([self._kind.index_of(one) for one in batch])
                 nothing = torch.zeros(len(batch))
                 gate.update(confidence, nothing, labels, **self._probabilities(gate, batch))
                 sure &= gate.keep(confidence, nothing, labels)
@@ -83,17 +83,3 @@ class AnswerGate:
         teacher = torch.tensor([self._kind.distribution_of(one) for one in batch])
         # The student has no say here, so what it thinks is as well nothing.
         return {"teacher_probabilities": teacher, "student_probabilities": torch.zeros_like(teacher)}
-
-    def _label(self, annotation: Annotation) -> int:
-        label = self._kind.label_of(annotation)
-        if label is None:
-            raise ConfigurationError(f"The annotation of row {annotation.row_id!r} names no label of the task.")
-        return self._kind.task.label_index(label)
-
-    def _confidence(self, annotation: Annotation) -> float:
-        if annotation.confidence is None:
-            raise ConfigurationError(
-                f"`min_confidence` and `answer_gate` need the teacher's confidence, and {annotation.kind!r} gives "
-                "none: use `annotation='label'`, or leave them out."
-            )
-        return annotation.confidence

@@ -98,6 +98,22 @@ class LabellingKind(StudentKind):
         given = annotation.label or annotation.answer
         return None if given is None else self.task.label_set.find(given)
 
+    def index_of(self, annotation: Annotation) -> int:
+        """The class index of an annotation's label, which it must have."""
+        label = self.label_of(annotation)
+        if label is None:
+            raise ConfigurationError(f"The annotation of row {annotation.row_id!r} names no label of the task.")
+        return self.task.label_index(label)
+
+    def confidence_of(self, annotation: Annotation) -> float:
+        """How sure the teacher was, which a gate needs."""
+        if annotation.confidence is None:
+            raise ConfigurationError(
+                f"`gate`, `answer_gate` and `min_confidence` need the teacher's confidence, and row "
+                f"{annotation.row_id!r} ({annotation.kind}) has none: use `annotation='label'`, or leave them out."
+            )
+        return annotation.confidence
+
     def distribution_of(self, annotation: Annotation) -> list[float]:
         """What the teacher thinks of each label; all on the one that it gave where it gave no distribution."""
         names = self.task.labels

@@ -159,8 +159,8 @@ class GatedStream:
         self.draws += 1
         annotations = [self._rows.examples[index][1] for index in indices]
         logits = torch.as_tensor(self._score(indices))
-        confidence = torch.tensor([self._confidence(annotation) for annotation in annotations])
-        labels = torch.tensor([self._label(annotation) for annotation in annotations])
+        confidence = torch.tensor([self._kind.confidence_of(annotation) for annotation in annotations])
+        labels = torch.tensor([self._kind.index_of(annotation) for annotation in annotations])
         uncertainty = normalised_entropy(logits)
         self.gate.update(confidence, uncertainty, labels, **self._probabilities(annotations, logits))
         keep = self.gate.keep(confidence, uncertainty, labels)
@@ -196,19 +196,6 @@ class GatedStream:
             generator = torch.Generator().manual_seed(derived_seed(self._seed, "gate", *key[:2]))
             self._order = key, torch.randperm(count, generator=generator).tolist()
         return self._order[1][position % count]
-
-    def _label(self, annotation: Annotation) -> int:
-        label = self._kind.label_of(annotation)
-        assert label is not None  # what has none is no training row
-        return self._kind.task.label_index(label)
-
-    def _confidence(self, annotation: Annotation) -> float:
-        if annotation.confidence is None:
-            raise ConfigurationError(
-                f"`gate` needs the teacher's confidence, and row {annotation.row_id!r} ({annotation.kind}) has none: "
-                "use `annotation='label'`, or leave `gate` out."
-            )
-        return annotation.confidence
 
     def _probabilities(self, annotations: Sequence[Annotation], logits: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.gate.class_statistic != "expectation":

@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from helpers_models import tiny_tokenizer
 from label_run import EVAL, LABELS, POOL, RuleAnnotation, build, share_of, teacher
 from transformers import TrainerCallback
 
-from hf_active_distill import ActiveDistillationTrainer
+from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
 from hf_active_distill.errors import ConfigurationError
 from hf_active_distill.losses import LLKDGate
 from hf_active_distill.records import Annotation, PoolRow
 from hf_active_distill.tasks import get_task
+from hf_active_distill.trainer.classifying import ClassifyingKind
 from hf_active_distill.trainer.gating import GatedStream
 from hf_active_distill.trainer.row_loss import WrittenLoss
 from hf_active_distill.trainer.schedule import TrainingRows, derived_seed
@@ -277,7 +277,7 @@ def stream(confidence, score, batch_size=4, max_draws=3, **options):
     for i, c in enumerate(confidence):
         annotation = Annotation(str(i), "label", "ok", "text", label="ab"[i % 2], confidence=c)
         rows.add_round([{"input_ids": [i], "labels": i % 2}], [(PoolRow(str(i), f"text {i}"), annotation)])
-    kind = SimpleNamespace(task=task, label_of=lambda annotation: annotation.label)
+    kind = ClassifyingKind(ActiveDistillationConfig(output_dir="unused", report_to="none"), task)
     return GatedStream(
         lambda: LLKDGate(task.labels, **options),
         kind,
@@ -411,7 +411,7 @@ def test_a_gate_without_confidences_ends_before_a_step(tmp_path):
             return annotation
 
     task = get_task("classification", labels=LABELS)
-    with pytest.raises(ConfigurationError, match="needs the teacher's confidence"):
+    with pytest.raises(ConfigurationError, match="need the teacher's confidence"):
         build(str(tmp_path), GATED, annotation=Unsure(task)).train()
 
 
