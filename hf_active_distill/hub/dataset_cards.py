@@ -16,6 +16,7 @@ from ..rounds import RoundRecord
 from ..tasks import as_messages
 from .cards import TEMPLATES, common_data, terms
 from .facts import UNKNOWN, RunFacts
+from .label_texts import texts_of
 from .markup import MOST_CHARACTERS, code, fenced, is_repo_id, link, plain, scrubbed, table
 from .papers import papers_of
 
@@ -122,6 +123,7 @@ def annotations_card(facts: RunFacts, tables: Sequence[TableFacts]) -> DatasetCa
         counts=table(["round", "kind", "status", "reason", "rows"], rows),
         labels=table(["label", "rows"], ([code(name), f"{count:,}"] for name, count in labels.most_common())),
         example=revision_example(facts.annotations),
+        label_example=label_example(facts.annotations, facts.settings),
     )
 
 
@@ -210,3 +212,31 @@ def revision_example(annotations: Sequence[Annotation]) -> str:
     )
     diff = difflib.unified_diff(before, after, "student", "teacher", lineterm="", n=len(before))
     return f"{fenced(question)}\n\n" + fenced("\n".join(diff), "diff")
+
+
+def label_example(annotations: Sequence[Annotation], settings: Mapping[str, Any]) -> str:
+    """
+    The shortest text with the teacher's probabilities of its labels, one on which the student had another label where
+    there is such; `""` where nothing is labelled. At most ten labels are shown.
+    """
+    labelled = [a for a in annotations if a.status == "ok" and a.distribution and not a.seed_row]
+    if not labelled:
+        return ""
+    texts = texts_of(labelled, settings)
+
+    def text_of(annotation: Annotation) -> str:
+        own = texts.get(annotation.row_id)
+        return "\n".join(own) if own is not None else as_messages(annotation.prompt)[-1]["content"]
+
+    def order(annotation: Annotation) -> tuple[bool, int, str]:
+        agreed = annotation.student is None or annotation.student.answer == annotation.answer
+        return agreed, len(text_of(annotation)), annotation.row_id
+
+    shown = min(labelled, key=order)
+    assert shown.distribution is not None
+    given = [shown.label] if shown.label is not None else shown.labels or []
+    student = "" if shown.student is None else f"\n\nThe student's own: {code(shown.student.answer)}"
+    likeliest = sorted(shown.distribution.items(), key=lambda pair: -pair[1])[:10]
+    rows = ([code(name), f"{p:.2f}", "x" if name in given else ""] for name, p in likeliest)
+    text = fenced(plain(text_of(shown), 4 * MOST_CHARACTERS))
+    return f"{text}\n\n{table(['label', 'probability', 'given'], rows)}{student}"

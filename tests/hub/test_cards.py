@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from card_facts import elad_run, history, llkd_run, revision
+from card_facts import elad_run, history, label, llkd_run, revision
 from datasets import Features, Value
 from hub_server.cards import check, metadata
 from huggingface_hub import DatasetCard, ModelCard
@@ -16,12 +17,20 @@ from hypothesis import strategies as st
 
 from hf_active_distill.hub import shards
 from hf_active_distill.hub.cards import draw_learning_curve, model_card
-from hf_active_distill.hub.dataset_cards import TableFacts, annotations_card, field_words, pool_card, revision_example
+from hf_active_distill.hub.dataset_cards import (
+    TableFacts,
+    annotations_card,
+    field_words,
+    label_example,
+    pool_card,
+    revision_example,
+)
 from hf_active_distill.hub.layout import TABLES
 from hf_active_distill.hub.markup import code, fenced, is_repo_id, plain, scrubbed, table
 from hf_active_distill.records import Explanation
 from hf_active_distill.rounds import RoundRecord
 from hf_active_distill.tables import annotations_to_dataset
+from hf_active_distill.tasks import get_task
 
 
 HERE = Path(__file__).parent
@@ -232,6 +241,30 @@ def test_the_example_is_the_shortest_revision():
     assert "long" not in revision_example([long, short])
     accepted = revision("c", 0, first_rejected=None)
     assert revision_example([accepted, revision("d", 0, status="failed")]) == ""
+
+
+def test_an_example_of_a_label_is_one_that_the_student_had_wrong():
+    settings = {"task": "classification", "task_kwargs": {"labels": ["good", "bad"]}}
+    task = get_task("classification", labels=["good", "bad"])
+
+    def labelled(row_id, text, **changes):
+        prompt = task.student_prompt(task.read_row({"text": text}))
+        return replace(label(row_id, 0, "bad"), prompt=prompt, **changes)
+
+    own = Explanation("c", "good", [], "good")
+    rows = [
+        labelled("a", "Short."),
+        labelled("b", "Failed", status="failed"),
+        labelled("c", "A `text` | longer.", student=own),
+    ]
+    shown = label_example(rows, settings)
+    assert shown.startswith("```\nA `text` | longer.\n```\n\n| label | probability | given |")
+    assert "| `bad` | 0.75 | x |\n| `good` | 0.25 |  |" in shown and shown.endswith("The student's own: `good`")
+    assert "Short." in label_example(rows[:2], settings) and "own" not in label_example(rows[:2], settings)
+    assert label_example([revision("a", 0)], settings) == "" == label_example([], {})
+    card = str(annotations_card(llkd_run(), ANNOTATIONS))
+    assert card.count("## Example") == 1 and "The battery died." in card and "| `bad` | 0.75 |" in card
+    assert "probability | given" not in str(annotations_card(elad_run(), ANNOTATIONS))
 
 
 def test_cards_are_cards_of_the_library():
