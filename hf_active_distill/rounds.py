@@ -106,6 +106,7 @@ class RoundRecord(Record):
         """The round in numbers: what is logged, and what the tables and curves are drawn from."""
         judged = sum(annotation.judged_steps for annotation in self.annotations)
         accepted = sum(annotation.accepted_steps for annotation in self.annotations)
+        probe = self.probe_verdicts()
         usage = self.usage
         figures: dict[str, Any] = {
             "round": self.round,
@@ -121,18 +122,18 @@ class RoundRecord(Record):
             "accepted_steps": accepted,
             "judged_steps": judged,
             "accept_rate": accepted / judged if judged else None,
-            "probe_accept_rate": self.probe_accept_rate(),
+            "probe_judged_steps": len(probe),
+            "probe_accept_rate": sum(probe) / len(probe) if probe else None,
         }
         costs = [annotation.cost for annotation in self.annotations if annotation.cost is not None]
         figures["teacher_cost"] = sum(costs) if costs else None
         return figures
 
-    def probe_accept_rate(self) -> float | None:
-        """Share of accepted student steps on the rows drawn at random, `None` where none was judged."""
+    def probe_verdicts(self) -> list[bool]:
+        """Whether each judged student step on the rows drawn at random was accepted, those of a row together."""
         probe = set(self.random_ids)
-        judged = sum(annotation.judged_steps for annotation in self.annotations if annotation.row_id in probe)
-        accepted = sum(annotation.accepted_steps for annotation in self.annotations if annotation.row_id in probe)
-        return accepted / judged if judged else None
+        rows = [annotation for annotation in self.annotations if annotation.row_id in probe]
+        return [k < row.accepted_steps for row in rows for k in range(row.judged_steps)]
 
 
 class RoundStore:

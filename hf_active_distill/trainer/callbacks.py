@@ -7,6 +7,7 @@ training, `on_epoch_end`, evaluation, `on_round_end`, checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,17 +219,18 @@ class SelectionCallback(ActiveDistillationCallback):
 class StoppingCallback(ActiveDistillationCallback):
     """
     Ends the run after a round: when the budget is spent, the accuracy has stopped rising (`plateau_patience`), or the
-    teacher accepts enough of the student's steps on rows drawn at random (`transfer_threshold`).
+    teacher accepts enough of the student's steps on rows drawn at random (`transfer_threshold`, over the latest rounds
+    with `transfer_min_steps` of them).
     """
 
     def on_round_end(self, args, state, control, event, **kwargs):
         event.stop_reason = event.stop_reason or event.record.stop_reason or self._reason(args, event)
 
     def _reason(self, args: ActiveDistillationConfig, event: RoundEndEvent) -> str | None:
-        accept_rate = event.figures.get("probe_accept_rate")
+        figures = [*event.history, event.figures]
+        accept_rate = probe_accept_rate(figures, args.transfer_min_steps)
         if args.transfer_threshold is not None and accept_rate is not None and accept_rate >= args.transfer_threshold:
             return "transfer"
-        figures = [*event.history, event.figures]
         name = f"eval_{(args.metric_for_best_model or 'accuracy').removeprefix('eval_')}"
         sign = -1 if args.greater_is_better is False else 1
         accuracies = [sign * row[name] for row in figures if row.get(name) is not None]
@@ -238,6 +240,22 @@ class StoppingCallback(ActiveDistillationCallback):
             if max(accuracies[-patience:]) <= best_before + args.plateau_threshold:
                 return "plateau"
         return None
+
+
+def probe_accept_rate(figures: Sequence[Mapping[str, Any]], least: int) -> float | None:
+    """
+    Share of the student's steps that the teacher accepted on rows drawn at random, over the latest rounds that have
+    `least` of them together; `None` where all rounds have fewer. A few rows of one round would often be all right by
+    chance. Earlier rounds tell of a weaker student, so the share is rather too low.
+    """
+    judged, accepted = 0, 0.0
+    for row in reversed(figures):
+        steps = row.get("probe_judged_steps") or 0
+        if steps:
+            judged, accepted = judged + steps, accepted + steps * row["probe_accept_rate"]
+        if judged >= least:
+            return accepted / judged
+    return None
 
 
 def arrange_callbacks(

@@ -154,6 +154,9 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         transfer_threshold (`float`, *optional*):
             The run stops when the teacher accepts at least this share of the student's steps on the rows drawn at
             random. Needs `random_share` over 0 and an annotation that revises (`"clear"`, `"one_call"`).
+        transfer_min_steps (`int`, *optional*, defaults to `30`):
+            So many of these steps are gathered, over the latest rounds, before `transfer_threshold` is looked at: all
+            steps of two or three rows are often right by chance.
 
         > Parameters that control the evaluation
 
@@ -321,6 +324,9 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         default=None,
         metadata={"help": "Stop when the teacher accepts this share of the student's steps on random rows."},
     )
+    transfer_min_steps: int = field(
+        default=30, metadata={"help": "Steps on random rows, of the latest rounds, that `transfer_threshold` needs."}
+    )
 
     eval_with_teacher: bool = field(
         default=False, metadata={"help": "Whether evaluation rows without a reference are answered by the teacher."}
@@ -411,6 +417,8 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
                 "`max_teacher_cost` needs prices: set `teacher_input_price` and `teacher_output_price`, both for a "
                 "million tokens."
             )
+        if self.transfer_min_steps < 1:
+            raise ConfigurationError(f"`transfer_min_steps` ({self.transfer_min_steps}) must be at least 1.")
         if self.transfer_threshold is not None:
             if self.random_share == 0.0:
                 raise ConfigurationError(

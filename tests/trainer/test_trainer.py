@@ -21,6 +21,7 @@ from hf_active_distill import (
 )
 from hf_active_distill.asking import JournalReader
 from hf_active_distill.errors import BudgetExhaustedError, ConfigurationError, TeacherError
+from hf_active_distill.trainer.callbacks import probe_accept_rate
 
 
 def teacher(messages, params):
@@ -197,7 +198,7 @@ def test_nothing_to_train_on_is_an_error_that_names_the_reasons(tmp_path):
 
 
 def test_stops(tmp_path):
-    always_yes = {"args": {"transfer_threshold": 0.9, "random_share": 1.0}}
+    always_yes = {"args": {"transfer_threshold": 0.9, "transfer_min_steps": 3, "random_share": 1.0}}
 
     def agrees(messages, params):
         return "#### 1" if "All steps" in messages[-1]["content"] else f"Yes\nStep: words {len(messages)}"
@@ -216,6 +217,20 @@ def test_stops(tmp_path):
     trainer = build(str(tmp_path / "own"), teacher, {}, callbacks=[Enough()])
     trainer.train()
     assert (trainer.stop_reason, len(trainer.book.records)) == ("enough", 1)
+
+
+def test_few_steps_are_no_transfer():
+    def rounds(*counts):
+        return [{"probe_judged_steps": n, "probe_accept_rate": a / n if n else None} for a, n in counts]
+
+    start = [{"round": -1}]
+    assert probe_accept_rate(start, 5) is None
+    assert probe_accept_rate([*start, *rounds((3, 3))], 5) is None
+    # As few of the latest rounds as have enough: the first one tells of a weaker student.
+    assert probe_accept_rate([*start, *rounds((0, 9), (1, 4), (0, 0), (4, 4))], 5) == pytest.approx(5 / 8)
+    assert probe_accept_rate([*start, *rounds((0, 9), (1, 4), (5, 5))], 5) == 1.0
+    # Rounds of before this figure was kept.
+    assert probe_accept_rate([{"round": 0, "probe_accept_rate": 1.0}], 5) is None
 
 
 def test_restart_puts_back_the_first_weights(tmp_path):
