@@ -48,7 +48,9 @@ def test_blocks_are_filled_from_points_and_left_open_without(script, tmp_path):
     filled = script.fill(page, tmp_path)
     # random+cot gains 0.1 on its way to 25,000 tokens; egss is there after a third of them.
     assert "| egss+cot | 8,333 (8,333 to 8,333) | 0.32 |" in filled
-    assert "| skewed | 0.500 ± 0.025 | 0.32 |" in filled
+    assert "| skewed | 0.500 ± 0.025 | 0.96 | 0.32 |" in filled
+    assert "| skewed | random | 3 | 0.500 ± 0.025 |  |  | 25,000 (25,000 to 25,000) | 0.96 |" in filled
+    assert "| skewed | egss | 3 | 0.700 ± 0.025 | +0.200 ± 0.000 |" in filled
     assert "| skewed | egss+cot | 100.0 | 1.0 | 0.700 ± 0.025 | 0.700 ± 0.025 (250 rows) |" in filled
     assert "+0.200 ± 0.000" in filled and (tmp_path / "does_it_pay_skewed.png").is_file()
     assert script.NOT_MEASURED in filled  # the other pools
@@ -59,5 +61,5 @@ def test_every_block_of_the_page_has_a_comparison(script):
     page = (ROOT / "docs" / "does_it_pay.md").read_text(encoding="utf-8")
     names = {match[2] for match in script._BLOCK.finditer(page)}
     configs = {path.stem.removeprefix("elad_") for path in (ROOT / "benchmarks" / "configs").glob("elad_*.yaml")}
-    assert names == configs | {"overview", "annotations"}
+    assert names == configs | {"overview", "selections", "annotations"}
     assert set(script.POOLS) | {"fresh_balanced", "fresh_skewed", "settings"} == configs
