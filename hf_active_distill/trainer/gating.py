@@ -251,11 +251,11 @@ class GatedTraining:
         self._logged = 0, 0
 
     def begin(self, state: Mapping[str, Any] | None) -> None:
-        """At the start of a run, or with the state that stands in a checkpoint."""
+        """At the start of a run, or with our state in a checkpoint, from whose step on losses are summed."""
         self.stream.reset()
         if state is not None:
-            self.stream.load_state_dict(state)
-        self._logged = self._trainer.state.global_step, self.skipped()
+            self.stream.load_state_dict(state["gate"])
+        self._logged = 0 if state is None else int(state["global_step"]), self.skipped()
 
     def step(self, discarded: list[Any]) -> tuple[list[Any], int]:
         """

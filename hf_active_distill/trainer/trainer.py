@@ -319,7 +319,7 @@ class ActiveDistillationTrainer(RoundHooks):
         self.rounds.reset()
         self.add_training_rows(self.data.seeds)
         if self.gating is not None:
-            self.gating.begin(read_state(checkpoint)["gate"] if checkpoint is not None else None)
+            self.gating.begin(read_state(checkpoint) if checkpoint is not None else None)
         with self.session.begun(checkpoint):
             self.evaluation.ask_teacher()
             self.rounds.capture_first_weights(from_disk=checkpoint is not None)
