@@ -115,7 +115,8 @@ def test_every_strategy_over_probabilities_says_whether_it_can():
     for name in available_strategies():
         strategy = get_strategy(name, **needs.get(name, {}))
         reads = {request.name for request in strategy.requests()} & {"probabilities", "mc_probabilities"}
-        if not reads or strategy.one_label:
+        # Other tests may have registered strategies of their own.
+        if not reads or strategy.one_label or not type(strategy).__module__.startswith("hf_active_distill."):
             continue
         expect_several_labels(strategy)
         inner = strategy.inner() if hasattr(strategy, "inner") else (strategy,)
