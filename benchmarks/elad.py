@@ -9,8 +9,8 @@ rest takes, by what finished runs took. One comparison alone, as its figure was 
 
     OMP_NUM_THREADS=1 hf-active-distill compare benchmarks/configs/elad_skewed.yaml
 
-The pools of reasoning-gym need students of their own, which `--students gsm_symbolic leg_counting` makes first (some
-minutes of one core each).
+The pools of reasoning-gym need students of their own, which `--students gsm_symbolic leg_counting` makes first (up to
+17 minutes of one core each).
 """
 
 from __future__ import annotations

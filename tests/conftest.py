@@ -26,3 +26,12 @@ def _settings_of_one_test():
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _strategies_of_one_test(monkeypatch):
+    """What a test registers ends with it: the next one asks for every strategy by name."""
+    # Imported here, for the settings above come before any library.
+    from hf_active_distill.selection import registry
+
+    monkeypatch.setattr(registry, "_STRATEGIES", dict(registry._STRATEGIES))

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from ..annotation import AnnotationMethod, AnnotationSettings, get_annotation
-from ..engine import reorder_labels
+from ..engine import reorder_labels, text_positions
 from ..engine.modes import base_model
 from ..errors import ConfigurationError, DataError
 from ..evaluation import label_metrics
@@ -222,6 +222,10 @@ class ClassifyingKind(LabellingKind):
         model.config.get_text_config().pad_token_id = processing_class.pad_token_id
         # A decoder that is given no positions would count from padding in front of the text.
         processing_class.padding_side = "right"
+        # Saved with the student, so that `truncation=True` in a pipeline cuts where the model ends.
+        positions = text_positions(model)
+        if positions is not None:
+            processing_class.model_max_length = min(processing_class.model_max_length, positions)
 
     def collator(self, processing_class: PreTrainedTokenizerBase) -> Callable:
         return DataCollatorWithPadding(processing_class, pad_to_multiple_of=self.args.pad_to_multiple_of)
