@@ -280,21 +280,34 @@ class LabelWritingKind(LabellingKind, ExplainingKind):
                 "A causal student has no probabilities of label sets: use `student_type='sequence_classification'` "
                 "with `multi_label`."
             )
-        if args.class_weights is not None or args.soft_labels:
+        if args.soft_labels:
             raise ConfigurationError(
-                "`class_weights` and `soft_labels` are about classification heads: use "
-                "`student_type='sequence_classification'`, or leave them out."
+                "`soft_labels` is about classification heads, which give a distribution at once: use "
+                "`student_type='sequence_classification'`, or leave it out."
             )
-        if args.gate is not None and args.label_smoothing_factor:
-            raise ConfigurationError("`label_smoothing_factor` does not go with `gate` and a causal student.")
+        self._weighs_rows = args.gate is not None or args.class_weights is not None
+        if self._weighs_rows and args.label_smoothing_factor:
+            raise ConfigurationError(
+                "`label_smoothing_factor` does not go with `gate` or `class_weights` and a causal student."
+            )
 
     def read(
         self, runner: RoundRunner, student: Any, rows: Sequence[PoolRow], round_index: int, doing: str
     ) -> np.ndarray:
         return np.log(super().read(runner, student, rows, round_index, doing))
 
+    def encode(self, student: Student, examples: Sequence[tuple[PoolRow, Annotation]]) -> list[TrainingRow | None]:
+        rows = super().encode(student, examples)
+        if self.args.class_weights is None:
+            return rows
+        # What is learnt are tokens, which do not tell the loss whose factor to take.
+        return [
+            None if row is None else {**row, "classes": self.index_of(annotation)}
+            for row, (_, annotation) in zip(rows, examples, strict=True)
+        ]
+
     def row_loss(self) -> RowLoss | None:
-        return WrittenLoss() if self.args.gate is not None else None
+        return WrittenLoss(self.task, self.args) if self._weighs_rows else None
 
     def logits_of(self, student: Student, inputs: Sequence[TrainingRow], rows: Sequence[PoolRow]) -> np.ndarray:
         return np.stack(student.label_logprobs(rows)).astype(np.float32)

@@ -369,6 +369,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
             self.dataloader_pin_memory = False  # there is nothing to pin it for
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self._follows_a_metric()):
             self.metric_for_best_model = "accuracy"  # Trainer would take the loss, which no evaluation here measures
+        self.remove_unused_columns = False  # rows are made here: what the model does not take, the loss does
         if self.push_rounds:
             self.push_to_hub = False  # which would push to the same name, without rounds
         if isinstance(self.class_weights, str) and self.class_weights != "balanced":

@@ -74,9 +74,9 @@ class RoundHooks(Trainer):
         """The sum over rows, divided by this process's rows of the whole step; processes are averaged after it."""
         if self.row_loss is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels, weights = inputs.pop("labels"), inputs.pop("weights", None)
+        labels, weights, classes = inputs.pop("labels"), inputs.pop("weights", None), inputs.pop("classes", None)
         outputs = model(**inputs)
-        loss = self.row_loss(outputs.logits, labels, weights, num_items_in_batch)
+        loss = self.row_loss(outputs.logits, labels, weights, num_items_in_batch, classes)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -29,7 +29,8 @@ class LabelArguments:
             Whether a classification head learns the teacher's whole distribution instead of its label.
         class_weights (`dict[str, float]` or `str`, *optional*):
             Factors of the loss by label name, 1 for those left out; `"balanced"` gives every label the same say,
-            whatever its share of the annotated rows. For classification heads.
+            whatever its share of the annotated rows. With them the loss of a causal student is the mean over rows of
+            -log p(label), not over tokens.
         min_confidence (`float`, *optional*):
             Answers of which the teacher is less sure than this are recorded as failed (`"low_confidence"`), paid for
             and not trained on.

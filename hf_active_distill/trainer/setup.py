@@ -29,6 +29,8 @@ from .kinds import Example, ExplainingKind, StudentKind
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+    from .row_loss import RowLoss
+
 _ALIGNMENT = 64  # bytes, of torch's own memory on a CPU
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -322,6 +324,24 @@ def settle_defaults(args: ActiveDistillationConfig, kind: StudentKind) -> None:
         args.annotation = kind.default_annotation
     if "selection" in args.left_open:
         args.selection = kind.default_selection
+
+
+def make_row_loss(
+    args: ActiveDistillationConfig, kind: StudentKind, compute_loss_func: Callable | None
+) -> RowLoss | None:
+    """The loss of the kind of student, unless a user's own stands in for it, which knows no factors of labels."""
+    weighing = [name for name in ("class_weights", "soft_labels") if getattr(args, name)]
+    if weighing and not isinstance(kind, LabellingKind):
+        raise ConfigurationError(
+            f"`{weighing[0]}` is about labels, and this student writes explanations: use `task='classification'`, or "
+            "leave it out."
+        )
+    if args.class_weights and compute_loss_func is not None:
+        raise ConfigurationError(
+            "`class_weights` are factors of the trainer's own loss: put them into `compute_loss_func`, or leave one "
+            "of the two out."
+        )
+    return None if compute_loss_func is not None else kind.row_loss()
 
 
 def make_strategy(args: ActiveDistillationConfig, task: Task, selection: Any) -> SelectionStrategy:

@@ -42,6 +42,7 @@ from .setup import (
     load_processing_class,
     load_student,
     make_method,
+    make_row_loss,
     make_strategy,
     settle_defaults,
     student_kind,
@@ -164,7 +165,7 @@ class ActiveDistillationTrainer(RoundHooks):
         self.stop_reason: str | None = None
         self._goes_on = False  # from a restored round
         self._asked: Any = None
-        self.row_loss = None if compute_loss_func is not None else self.kind.row_loss()
+        self.row_loss = make_row_loss(args, self.kind, compute_loss_func)
         self.selector, callbacks = arrange_callbacks(self, callbacks)
         student = load_student(model, self.kind, args, peft_config, quantization_config)
         processing_class = load_processing_class(processing_class, student, self.kind, args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -254,6 +255,29 @@ def test_class_weights_and_soft_labels(tmp_path):
     smooth = 0.9 * torch.nn.functional.one_hot(targets, 3) + 0.1 / 3
     _, found = first_loss("smooth", label_smoothing_factor=0.1)
     assert found == pytest.approx(-(smooth * logp).sum(-1).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("wish", [{"Birds": 3.0, "answers": 0.5}, "balanced"], ids=str)
+def test_class_weights_of_a_student_that_writes_its_label(tmp_path, wish):
+    """The first logged loss, by hand: of each row the label's own -log p, not the mean of its tokens."""
+    pool = [{"text": text} for label, text in TEXTS if label != "birds"] + [{"text": text} for _, text in TEXTS[:12:3]]
+    args = {"learning_rate": 1e-12, "per_device_train_batch_size": 36, "samples_per_round": 36, "class_weights": wish}
+    options = {"causal": True, "dropout": 0.0, "args": {**args, "eval_strategy": "no", "eval_on_start": False}}
+    trainer = build(str(tmp_path), options, pool_dataset=pool)
+    trainer.train()
+    model, examples, total = trainer.model.eval(), trainer.training_rows.examples, 0.0
+    counts = Counter(annotation.label for _, annotation in examples)
+    assert counts == {"birds": 4, "numbers": 16, "answers": 16}
+    factors = {name: 36 / (3 * count) for name, count in counts.items()}
+    if wish != "balanced":
+        factors = {"birds": 3.0, "numbers": 1.0, "answers": 0.5}
+    for row, (_, annotation) in zip(trainer.training_rows.rows, examples, strict=True):
+        ids = torch.tensor(row["input_ids"])
+        with torch.no_grad():
+            logp = torch.log_softmax(model(ids[None]).logits[0].double(), -1)
+        written = [t for t, target in enumerate(row["labels"]) if target != -100]
+        total -= factors[annotation.label] * sum(logp[t - 1, ids[t]].item() for t in written)
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(total / 36, rel=1e-4)
 
 
 class ManyLabels:
@@ -560,6 +584,11 @@ def test_long_texts_are_counted_and_told_once(tmp_path, caplog):
         ({"options": {"args": {"class_weights": {"cats": 2.0}}}}, "'cats' is no label"),
         ({"options": {"args": {"class_weights": {"birds": -1}}}}, "below 0"),
         ({"options": {"args": {"soft_labels": True}, "causal": True}}, "sequence_classification"),
+        (
+            {"options": {"args": {"class_weights": "balanced", "label_smoothing_factor": 0.1}, "causal": True}},
+            "label_smoothing_factor",
+        ),
+        ({"options": {"args": {"class_weights": "balanced"}}, "compute_loss_func": sum}, "leave one"),
         ({"options": {"args": {"answer_gate": True, "answer_gate_kwargs": {"speed": 1}}}}, "speed"),
         ({"options": {"args": {"min_confidence": 7.0}}}, "between 0 and 1"),
         ({"options": {"args": {"student_type": "tree"}}}, "causal_lm"),
@@ -570,6 +599,18 @@ def test_bad_input(tmp_path, change, cure):
     change = dict(change)
     with pytest.raises((ConfigurationError, DataError), match=cure):
         build(str(tmp_path), change.pop("options", {}), **change)
+
+
+@pytest.mark.parametrize("setting", [{"class_weights": "balanced"}, {"soft_labels": True}], ids=str)
+def test_a_student_that_writes_explanations_has_no_labels_to_weigh(tmp_path, setting):
+    with pytest.raises(ConfigurationError, match="about labels.*task='classification'"):
+        ActiveDistillationTrainer(
+            tiny_model(),
+            ActiveDistillationConfig(output_dir=str(tmp_path), report_to="none", **setting),
+            [{"question": "What is 1 + 1?"}],
+            teacher,
+            processing_class=tiny_tokenizer(),
+        )
 
 
 def test_a_label_set_of_one_and_a_task_without_labels(tmp_path):

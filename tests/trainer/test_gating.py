@@ -255,17 +255,21 @@ def test_a_causal_student_that_writes_its_label(tmp_path):
     assert losses[-1] < losses[0]
 
 
-def test_the_loss_of_written_labels():
+@pytest.mark.parametrize("factors", [None, {"b": 3.0, "c": 0.5}])
+def test_the_loss_of_written_labels(tmp_path, factors):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 5, 7), torch.tensor([[-100, -100, 3, 4, -100], [-100, 1, 2, 3, 6]])
-    row_weights = torch.tensor([0.5, 2.0])
+    row_weights, classes = torch.tensor([0.5, 2.0]), torch.tensor([2, 1])
     expected = 0.0
     for row in range(2):
+        factor = 1.0 if factors is None else [0.5, 3.0][row]
         for t in range(1, 5):
             if labels[row, t] != -100:
                 logp = torch.log_softmax(logits[row, t - 1], -1)[labels[row, t]]
-                expected -= row_weights[row] * logp / 4
-    assert WrittenLoss()(logits, labels, row_weights, 4).item() == pytest.approx(expected.item(), rel=1e-6)
+                expected -= factor * row_weights[row] * logp / 4
+    task = get_task("classification", labels=["a", "b", "c"])
+    loss = WrittenLoss(task, ActiveDistillationConfig(str(tmp_path), class_weights=factors, report_to="none"))
+    assert loss(logits, labels, row_weights, 4, classes).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 # ---------------------------------------------------------------- the stream by itself
