@@ -122,7 +122,7 @@ def select(dataset: Rows, n: int, *, random_share: float = 0.0, seed: int = 0) -
     )
     strategy = as_strategy(lambda _: scores)
     result = choose(RandomShare(strategy, random_share) if random_share else strategy, context)
-    because = {row_id: "random" if result.reasons[row_id] == "random" else "score" for row_id in result.ids}
+    because = {row_id: "random" if row_id in result.uniform else "score" for row_id in result.ids}
     return Dataset.from_list([{**examples[int(row_id)], "selected_because": because[row_id]} for row_id in result.ids])
 
 

@@ -152,11 +152,13 @@ class Choice:
         indices (`np.ndarray` of shape `(n,)`): Chosen rows, best first.
         scores (`np.ndarray` of shape `(N,)`): Every row's, higher = sooner; what it measures is the strategy's.
         reasons (`dict[int, str]`): Of chosen rows where it is another than the score.
+        uniform (`frozenset[int]`): Chosen rows that were drawn from all rows alike.
     """
 
     indices: np.ndarray
     scores: np.ndarray
     reasons: dict[int, str] = field(default_factory=dict)
+    uniform: frozenset[int] = frozenset()
 
 
 class ArrayStrategy(SelectionStrategy):
@@ -199,6 +201,7 @@ def result_of(choice: Choice, candidates: Sequence[Candidate], name: str) -> Sel
         [ids[i] for i in chosen],
         dict(zip(ids, choice.scores.tolist(), strict=True)),
         {ids[i]: choice.reasons.get(i, f"{name}={choice.scores[i]:.4g}") for i in chosen},
+        frozenset(ids[i] for i in choice.uniform),
     )
 
 

@@ -118,11 +118,20 @@ class SelectionContext:
 
 @dataclass
 class SelectionResult:
-    """Chosen ids, best first; a score of every candidate (higher = ask sooner); a short reason for each choice."""
+    """
+    Args:
+        ids (`list[str]`): The chosen rows, best first.
+        scores (`dict[str, float]`): Of every candidate; higher means: ask sooner.
+        reasons (`dict[str, str]`): A few words for each choice.
+        uniform (`frozenset[str]`, *optional*):
+            Those of `ids` that were drawn from all candidates alike: an unbiased look at the pool, on which audits and
+            the probe of a round rely.
+    """
 
     ids: list[str]
     scores: dict[str, float]
     reasons: dict[str, str]
+    uniform: frozenset[str] = frozenset()
 
 
 class Selector(Protocol):

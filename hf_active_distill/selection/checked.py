@@ -30,6 +30,8 @@ def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
         problem = f"chose {len(result.ids)} rows where {expected} were wanted"
     elif unscored:
         problem = f"gave no finite number as the score of {len(unscored)} candidates, {min(unscored)!r} among them"
+    elif not result.uniform <= set(result.ids):
+        problem = f"names {min(result.uniform - set(result.ids))!r} as drawn from all rows and did not choose it"
     else:
         return replace(result, reasons={row_id: result.reasons.get(row_id, strategy.name) for row_id in result.ids})
     raise SelectionError(f"Strategy {strategy!r} {problem}. Return different ids of the context's candidates.")

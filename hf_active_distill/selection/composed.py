@@ -20,20 +20,21 @@ from .views import PoolView, Wrapper
 
 
 def _within(view: PoolView, strategy: SelectionStrategy, rows: np.ndarray, n: int, part: str = "") -> Choice:
-    """Lets a strategy choose among some of the rows. The others get the lowest score that it gave."""
+    """
+    Lets a strategy choose among some of the rows, which have a name (`part`) unless they were drawn at random. The
+    others get the lowest score that it gave.
+    """
     found = view.part(rows).choose(strategy, n)
     scores = np.full(view.size, found.scores.min())
     scores[rows] = found.scores
-    return Choice(
-        rows[found.indices], scores, _renumbered(found, strategy, rows, part if len(rows) < view.size else "")
-    )
+    if len(rows) == view.size:
+        part = ""
+    uniform = frozenset(rows[list(found.uniform)].tolist()) if found.uniform and not part else frozenset()
+    return Choice(rows[found.indices], scores, _renumbered(found, strategy, rows, part), uniform)
 
 
 def _renumbered(found: Choice, strategy: SelectionStrategy, rows: np.ndarray, part: str) -> dict[int, str]:
-    """
-    Reasons of a choice in a part, by their number in the whole, with the name of who chose. A part that was itself
-    chosen is named: "random" by itself says that a row was drawn from all candidates, and an audit relies on it.
-    """
+    """Reasons of a choice in a part, by their number in the whole, with the name of who chose, and of the part."""
     reasons = {i: found.reasons.get(i, f"{strategy.name}={found.scores[i]:.4g}") for i in found.indices.tolist()}
     return {int(rows[i]): f"{reason} {part}".strip() for i, reason in reasons.items()}
 

@@ -66,7 +66,8 @@ class CandidateView(PoolView):
         scores = np.array([result.scores[row_id] for row_id in position], dtype=np.float64)
         chosen = [position[row_id] for row_id in result.ids]
         reasons = {position[row_id]: reason for row_id, reason in result.reasons.items()}
-        return Choice(np.array(chosen, dtype=np.int64), scores, reasons)
+        uniform = frozenset(position[row_id] for row_id in result.uniform)
+        return Choice(np.array(chosen, dtype=np.int64), scores, reasons, uniform)
 
     def probabilities(self) -> np.ndarray:
         return Arrays.of(self.context.candidates, (SignalRequest.of("probabilities"),)).probabilities()

@@ -33,7 +33,8 @@ class RandomSelection(PointwiseStrategy):
         if len(rows) < n:
             rows = np.arange(pool.size)
         chosen = rows[np.argsort(noise[rows])][:n]
-        return Choice(chosen, np.zeros(pool.size), dict.fromkeys(chosen.tolist(), "random"))
+        numbers = chosen.tolist()
+        return Choice(chosen, np.zeros(pool.size), dict.fromkeys(numbers, "random"), frozenset(numbers))
 
 
 @register_strategy("random_share")
@@ -68,7 +69,7 @@ class RandomShare(Wrapper):
         others = found.indices[~np.isin(found.indices, picks)][: n - n_random]
         reasons = {i: found.reasons[i] for i in others.tolist() if i in found.reasons}
         reasons |= dict.fromkeys(picks.tolist(), "random")
-        return Choice(np.concatenate([others, picks]), found.scores, reasons)
+        return Choice(np.concatenate([others, picks]), found.scores, reasons, frozenset(picks.tolist()))
 
 
 def draw_candidates(ids: Sequence[str], n: int | None, generator: np.random.Generator) -> list[str]:

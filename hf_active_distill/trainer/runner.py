@@ -81,7 +81,7 @@ class RoundRunner:
         record.selected_ids = result.ids
         record.scores = result.scores
         record.reasons = result.reasons
-        record.random_ids = [row_id for row_id in result.ids if result.reasons.get(row_id) == "random"]
+        record.random_ids = [row_id for row_id in result.ids if row_id in result.uniform]
         record.seconds["scoring"] = time.monotonic() - started
         started = time.monotonic()
         items = [

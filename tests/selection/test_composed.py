@@ -17,6 +17,7 @@ from hf_active_distill.selection import (
     PerToken,
     RandomShare,
     SelectionContext,
+    SelectionResult,
     SelectionStrategy,
     SignalRequest,
     Subsample,
@@ -46,6 +47,46 @@ def arrays(size, seed=0):
         "embeddings": source.normal(size=(size, 4)),
         "labelled_embeddings": source.normal(size=(3, 4)),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "drawn"),
+    [
+        ("random", {}, 6),
+        ("entropy", {}, 0),
+        ("stratified_random", {}, 0),
+        ("random_share", {"strategy": "entropy", "share": 0.5}, 3),
+        ("subsample", {"strategy": "random", "size": 12}, 6),
+        ("subsample", {"strategy": RandomShare("entropy", 0.5), "size": 12}, 3),
+        ("class_balance", {"strategy": "random"}, 0),
+        ("uncertainty_then_coverage", {"coverage": "random", "factor": 2}, 0),
+        ("easy_to_hard", {"rounds": 3}, 0),
+        ("easy_to_hard", {"rounds": 3, "round": 2}, 6),
+    ],
+    ids=str,
+)
+def test_rows_said_to_be_drawn_from_all_rows_are_so(name, options, drawn):
+    """Each row is as likely to be one of them as any other; what was drawn in a chosen part is not among them."""
+    counts = np.zeros(30)
+    given = arrays(30)
+    for seed in range(300):
+        found = select_rows(name, 6, seed=seed, **given, **options)
+        assert len(found.uniform) == drawn and found.uniform <= set(found.indices.tolist())
+        counts[list(found.uniform)] += 1
+    # Binomial: 300 draws at drawn / 30.
+    p = drawn / 30
+    assert abs(counts - 300 * p).max() <= 4.5 * math.sqrt(300 * p * (1 - p))
+
+
+def test_a_reason_alone_does_not_make_a_row_one_of_them():
+    def mine(context):
+        ids = [candidate.row_id for candidate in context.candidates][: context.n]
+        return SelectionResult(
+            ids, dict.fromkeys([c.row_id for c in context.candidates], 0.0), dict.fromkeys(ids, "random")
+        )
+
+    found = select_rows(RandomShare(mine, 0.5), 4, embeddings=np.eye(9))
+    assert len(found.uniform) == 2 and set(found.reasons.values()) == {"random"}
 
 
 @pytest.mark.parametrize("name", WRAPPERS)

@@ -45,6 +45,7 @@ def test_random_share_keeps_the_best_and_fills_up(size, share, seed, data):
     best = [row_id for i in reversed(range(size)) if (row_id := f"r{i}") not in drawn][: n - n_random]
     assert result.ids[: n - n_random] == best
     assert [result.reasons[row_id] for row_id in result.ids[n - n_random :]] == ["random"] * n_random
+    assert result.uniform == drawn
     assert all(result.reasons[row_id].startswith("self_confidence=") for row_id in best)
     assert len(set(result.ids)) == n
     assert len(result.scores) == size
@@ -179,6 +180,10 @@ def test_as_strategy_refuses_what_is_none():
         (
             SelectionResult(["r0", "r1"], {"r0": 1.0, "r1": 0.0, "r2": float("inf")}, {}),
             "no finite number as the score of 1 candidates, 'r2' among them",
+        ),
+        (
+            SelectionResult(["r0", "r1"], dict.fromkeys(["r0", "r1", "r2"], 0.0), {}, frozenset({"r2"})),
+            "'r2' as drawn from all rows and did not choose it",
         ),
     ],
 )
