@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import ForkedScript
 from safetensors.torch import load_file
 from test_two_processes import free_port
 
@@ -20,10 +21,10 @@ ROUNDS = {"num_rounds": 2, "samples_per_round": 16, "num_train_epochs": 2, "save
 
 
 def run(output_dir: Path, processes: int = 1, **options) -> tuple[int, str]:
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-        launcher += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    if processes == 1:
+        return ForkedScript(SCRIPT, str(output_dir), json.dumps(options)).finish()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    launcher += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
     done = subprocess.run(
         [*launcher, str(SCRIPT), str(output_dir), json.dumps(options)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -5,36 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from counting_teacher import CountingTeacher
+from forked import ForkedScript
 from safetensors.torch import load_file
 
 
 SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
 
 
-def start(output_dir: Path, url: str, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(output_dir), url, json.dumps(options)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+def start(output_dir: Path, url: str, **options) -> ForkedScript:
+    return ForkedScript(SCRIPT, str(output_dir), url, json.dumps(options))
 
 
 def run(output_dir: Path, url: str, **options) -> tuple[int, str]:
-    return finish(start(output_dir, url, **options))
+    return start(output_dir, url, **options).finish()
 
 
 def weights(output_dir: Path) -> dict:
@@ -108,7 +96,7 @@ def test_killed_again_and_again(tmp_path, name):
         assert code == 0, output
         asked_once = Counter(teacher.requests)
     assert set(asked_once.values()) == {1}
-    process: subprocess.Popen | None = None
+    process: ForkedScript | None = None
     kill_at = None
 
     def before_answer(number: int) -> None:
@@ -121,7 +109,7 @@ def test_killed_again_and_again(tmp_path, name):
             kill_at = len(teacher.requests) + value if at == "request" else None
             kill = None if at == "request" else {"at": at, "value": value}
             process = start(tmp_path / "killed", teacher.url, **options, kill=kill, resume=True)
-            code, output = finish(process)
+            code, output = process.finish()
             assert code == -signal.SIGKILL, f"{at} {value}: {output}"
         kill_at = None
         code, output = run(tmp_path / "killed", teacher.url, **options, resume=True)
@@ -136,7 +124,7 @@ def test_killed_again_and_again(tmp_path, name):
 
 def repeats_after_a_kill(output_dir: Path, **options) -> int:
     """Kills a run at its fourth request, resumes it, and counts the requests that were made twice."""
-    process: subprocess.Popen | None = None
+    process: ForkedScript | None = None
 
     def before_answer(number: int) -> None:
         if number == 4 and process is not None:
@@ -144,7 +132,7 @@ def repeats_after_a_kill(output_dir: Path, **options) -> int:
 
     with CountingTeacher(before_answer) as teacher:
         process = start(output_dir, teacher.url, **options)
-        code, output = finish(process)
+        code, output = process.finish()
         assert code == -signal.SIGKILL, output
         process = None
         code, output = run(output_dir, teacher.url, **options, resume=True)
