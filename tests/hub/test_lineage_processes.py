@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from counting_teacher import CountingTeacher
+from forked import run_together
 from safetensors.torch import load_file
 
 from hf_active_distill.cli.main import main
@@ -20,20 +17,9 @@ SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
 
 
 def run(output_dir: Path, url: str, **options) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launcher += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     options["args"] = {"per_device_train_batch_size": 1, "num_rounds": 2, **options["args"]}
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(output_dir), url, json.dumps(options)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = run_together(2, SCRIPT, str(output_dir), url, json.dumps(options))
+    assert code == 0, output
 
 
 @pytest.mark.slow

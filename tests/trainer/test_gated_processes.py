@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from forked import ForkedScript
+from forked import ForkedScript, run_together
 from safetensors.torch import load_file
-from test_two_processes import free_port
 
 
 SCRIPT = Path(__file__).parents[1] / "label_run.py"
@@ -21,18 +17,10 @@ ROUNDS = {"num_rounds": 2, "samples_per_round": 16, "num_train_epochs": 2, "save
 
 
 def run(output_dir: Path, processes: int = 1, **options) -> tuple[int, str]:
-    if processes == 1:
-        return ForkedScript(SCRIPT, str(output_dir), json.dumps(options)).finish()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    launcher += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(output_dir), json.dumps(options)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return done.returncode, done.stdout + done.stderr
+    words = [str(output_dir), json.dumps(options)]
+    if processes > 1:
+        return run_together(processes, SCRIPT, *words)
+    return ForkedScript(SCRIPT, *words).finish()
 
 
 def gate(output_dir: Path) -> tuple[dict, list[dict]]:

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from counting_teacher import CountingTeacher
+from forked import free_port, run_together
 from safetensors.torch import load_file
 
 
 SCRIPT = Path(__file__).parents[1] / "tiny_run.py"
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def run(processes: int, output_dir: Path, url: str, **options) -> tuple[int, str]:
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-        launcher += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+def run(processes: int, output_dir: Path, url: str, launcher: Sequence[str] = (), **options) -> tuple[int, str]:
     # The same number of rows a step, so that both train alike.
     options = {**options, "args": {"per_device_train_batch_size": 2 // processes, **options.get("args", {})}}
+    words = [str(output_dir), url, json.dumps(options)]
+    if not launcher:
+        return run_together(processes, SCRIPT, *words)
     done = subprocess.run(
-        [*launcher, str(SCRIPT), str(output_dir), url, json.dumps(options)],
+        [sys.executable, *launcher, str(SCRIPT), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -54,7 +48,9 @@ def test_two_processes_choose_and_ask_as_one(tmp_path):
         assert code == 0, output
         by_one = sorted(teacher.requests)
     with CountingTeacher() as teacher:
-        code, output = run(2, tmp_path / "two", teacher.url, **options)
+        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+        torchrun += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+        code, output = run(2, tmp_path / "two", teacher.url, torchrun, **options)
         assert code == 0, output
         by_two = sorted(teacher.requests)
     assert len(chosen(tmp_path / "one")) == 3
