@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,10 @@ STRATEGIES = (
 )
 #: Strategies that are also run with balanced class weights in the loss, as `class_weights="balanced"` does.
 BALANCED = ("random", "stratified_random", "least_confidence", "expected_gradient_length", "llkd_gate", "k_means")
-FULL_POOLS = ("full_pool", "full_pool+balanced")
+#: Strategies that are also run on the teacher's distributions, as `soft_labels=True` does.
+SOFT = ("random", "llkd_gate", "k_means")
+ENDINGS = ("+soft", "+soft+balanced")
+FULL_POOLS = ("full_pool", "full_pool+balanced", *(f"full_pool{ending}" for ending in ENDINGS))
 OPTIONS: dict[str, dict[str, Any]] = {"least_confidence": {"over": "label"}}
 GATES = {"full_pool_steps": "off", "teacher_gate": "teacher_only", "student_gate": "student_only", "llkd": "both"}
 AUDIT_SHARE = 0.1
@@ -119,15 +122,21 @@ class World:
 class Head:
     """A linear head on frozen embeddings, as a student: what strategies ask of it, as arrays over the pool."""
 
-    def __init__(self, world: World, chosen: list[int], weights: np.ndarray | None = None):
+    def __init__(self, world: World, chosen: list[int], weights: np.ndarray | None = None, soft: bool = False):
         self.world = world
         self.only = None
         labels = world.answers[chosen]
         if len(set(labels.tolist())) < 2:
             self.only = int(labels[0]) if len(labels) else 0
             return
+        rows = world.rows[chosen]
+        if soft:
+            # Every class of every row, weighted with what the teacher gives it: the cross-entropy of distributions.
+            given = world.pool.teacher[chosen] * (1.0 if weights is None else weights[:, None])
+            rows, labels = np.repeat(rows, world.classes, axis=0), np.tile(np.arange(world.classes), len(rows))
+            weights = given.ravel()
         self.model = LogisticRegression(C=3.0, max_iter=500)
-        self.model.fit(world.rows[chosen], labels, sample_weight=weights)
+        self.model.fit(rows, labels, sample_weight=weights)
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """`(rows, classes)`; uniform before there is anything to learn from."""
@@ -198,20 +207,21 @@ def round_sizes(budgets: list[int]) -> Iterator[tuple[int, bool]]:
 
 def chosen_rows(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     """A strategy: rounds of asking, a head learnt anew on all answers after each."""
-    base = arm.removesuffix("+balanced")
+    base, *endings = arm.split("+")
     strategy, started = as_strategy(base, **OPTIONS.get(base, {})), time.perf_counter()
     chosen: list[int] = []
     head = Head(world, chosen)
     for index, (size, measured) in enumerate(round_sizes(budgets)):
         chosen += [int(row_id) for row_id in select(world, head, strategy, chosen, size, index).ids]
-        head = Head(world, chosen, balanced(world, chosen) if base != arm else None)
+        head = learnt(world, chosen, endings)
         if measured:
             yield result(world, "linear", arm, len(chosen), len(chosen), head.predict(world.test_rows), started)
 
 
-def balanced(world: World, chosen: list[int]) -> np.ndarray:
-    """A weight by row that makes all classes that were answered weigh the same."""
-    return compute_sample_weight("balanced", world.answers[chosen])
+def learnt(world: World, chosen: list[int], endings: Sequence[str]) -> Head:
+    """A head on what was answered; `balanced` makes all classes that were answered weigh the same."""
+    weights = compute_sample_weight("balanced", world.answers[chosen]) if "balanced" in endings else None
+    return Head(world, chosen, weights, soft="soft" in endings)
 
 
 def asked_last(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
@@ -227,7 +237,7 @@ def asked_last(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     head, kept = Head(world, chosen), np.zeros(0, dtype=int)
     for index, (size, measured) in enumerate(round_sizes(budgets)):
         picked = select(world, head, strategy, chosen, size, index)
-        audited += [int(row_id) for row_id in picked.ids if picked.reasons[row_id] == "random"]
+        audited += [int(row_id) for row_id in picked.ids if row_id in picked.uniform]
         chosen += [int(row_id) for row_id in picked.ids]
         kept, weights = teacher_gate(world, head, gate, np.array(chosen), np.array(audited))
         head = Head(world, kept.tolist(), weights)
@@ -312,13 +322,14 @@ def full_pool(world: World, arm: str, budgets: list[int]) -> Iterator[Result]:
     """Every row labelled by the teacher."""
     started = time.perf_counter()
     rows = list(range(len(world.rows)))
-    head = Head(world, rows, balanced(world, rows) if arm.endswith("+balanced") else None)
+    head = learnt(world, rows, arm.split("+")[1:])
     yield result(world, "linear", arm, len(world.rows), len(world.rows), head.predict(world.test_rows), started)
 
 
 def linear_arms() -> dict[str, Callable[[World, str, list[int]], Iterator[Result]]]:
     arms: dict[str, Callable[[World, str, list[int]], Iterator[Result]]] = dict.fromkeys(FULL_POOLS, full_pool)
     arms |= dict.fromkeys((*STRATEGIES, *(f"{name}+balanced" for name in BALANCED)), chosen_rows)
+    arms |= dict.fromkeys((f"{name}{ending}" for name in SOFT for ending in ENDINGS), chosen_rows)
     arms |= {f"ask_last_{name}": asked_last for name in ("llkd_gate", "margin", "random", "uncertainty_then_coverage")}
     return arms | dict.fromkeys(GATES, gated_steps)
 

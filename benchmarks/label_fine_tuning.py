@@ -39,6 +39,12 @@ ARMS: dict[str, dict[str, Any]] = {
         "answer_gate": True,
         "class_weights": "balanced",
     },
+    "soft_balanced": {
+        "selection": "llkd_gate",
+        "random_share": 0.1,
+        "soft_labels": True,
+        "class_weights": "balanced",
+    },
     "llkd": {"selection": "random", "gate": "llkd"},
     "full_pool": {"selection": "random"},
 }

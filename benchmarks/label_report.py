@@ -13,8 +13,12 @@ from hf_active_distill.reports.statistics import mean_interval
 
 
 CHOOSING_SEEDS = (0, 1, 2, 3, 4)
-REFERENCES = ("full_pool", "full_pool+balanced", "full_pool_steps")
 GATES = ("llkd", "teacher_gate", "student_gate")
+
+
+def is_reference(arm: str) -> bool:
+    """Whether an arm learns from the whole pool."""
+    return arm.startswith("full_pool")
 
 
 def cell(values: Sequence[float], digits: int = 3, sign: bool = False) -> str:
@@ -33,7 +37,7 @@ class Table:
         self.rows = rows
         self.by_cell: dict[tuple[str, int], dict[int, Any]] = defaultdict(dict)
         for row in rows:
-            calls = -1 if row.arm in REFERENCES else row.calls
+            calls = -1 if is_reference(row.arm) else row.calls
             if row.arm in GATES and self._is_full(row):
                 calls = -1
             self.by_cell[row.arm, calls][row.seed] = row
@@ -76,7 +80,7 @@ class Table:
         """Paired differences in macro-F1 against another arm, at the same calls where `other_calls` is `None`."""
         lines = ["| arm | " + " | ".join(map(str, self.budgets)) + " |", "|---" * (len(self.budgets) + 1) + "|"]
         for arm in self.arms:
-            if arm == other or arm in REFERENCES:
+            if arm == other or is_reference(arm):
                 continue
             cells = [
                 cell(self.difference(arm, calls, other, calls if other_calls is None else other_calls), sign=True)
@@ -101,7 +105,7 @@ def choice(tables: dict[str, Table]) -> list[str]:
     for base in ("random", "random+balanced"):
         gains = {}
         for arm in next(iter(tables.values())).arms:
-            if arm in (*REFERENCES, *GATES, base) or arm.endswith("+balanced") != base.endswith("+balanced"):
+            if is_reference(arm) or arm in (*GATES, base) or arm.partition("+")[2] != base.partition("+")[2]:
                 continue
             values = [table.gain(arm, base, seeds) for seeds in (CHOOSING_SEEDS, rest) for table in tables.values()]
             if None not in values:

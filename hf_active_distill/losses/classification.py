@@ -32,7 +32,8 @@ def gated_cross_entropy(
             What the sum is divided by: the kept rows of the whole optimiser step, over all processes and accumulated
             batches. By default those of this batch.
         class_weights (`Tensor` of shape `(K,)`, *optional*):
-            Factors of the classes; with soft targets, of each class's term. The divisor stays the number of rows.
+            Factors of rows by their class, with soft targets the one that has most. (Factors of each class's term, as
+            in torch, would teach another distribution than the target.) The divisor stays the number of rows.
 
     Returns:
         `Tensor`: A scalar in float32 (float64 for such logits); 0, with a gradient of 0, where no row is kept.
@@ -44,9 +45,9 @@ def gated_cross_entropy(
         targets = targets.to(values.dtype)
         if targets.shape != values.shape:
             raise DataError(f"Soft targets must have the logits' shape {tuple(logits.shape)}, not {targets.shape}.")
-    rows = functional.cross_entropy(
-        values, targets, weight=None if class_weights is None else class_weights.to(values), reduction="none"
-    )
+    rows = functional.cross_entropy(values, targets, reduction="none")
+    if class_weights is not None:
+        rows = rows * class_weights.to(values)[targets.argmax(-1) if targets.is_floating_point() else targets]
     return _mean_of_kept(rows, weights, keep, num_items)
 
 

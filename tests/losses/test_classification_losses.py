@@ -29,7 +29,8 @@ def by_hand(targets, weights, keep, divisor, classes):
     for row, target, weight, kept in zip(LOGITS, targets, weights, keep, strict=True):
         target = target if isinstance(target, list) else [float(k == target) for k in range(3)]
         if kept:
-            total += weight * sum(-factor * t * p for factor, t, p in zip(classes, target, logp(row), strict=True))
+            factor = classes[target.index(max(target))]
+            total += weight * factor * sum(-t * p for t, p in zip(target, logp(row), strict=True))
     return total / divisor
 
 
@@ -63,6 +64,14 @@ def test_binary_cross_entropy_is_the_mean_over_labels():
         ]
         total += kept * weight * sum(terms) / 3
     assert loss.item() == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_class_weights_leave_what_a_row_teaches_as_it_is():
+    """With the student where the teacher is, no factor of a class moves it."""
+    soft = torch.tensor([[0.6, 0.4], [0.9, 0.1]], dtype=torch.float64)
+    logits = soft.log().requires_grad_()
+    gated_cross_entropy(logits, soft, class_weights=torch.tensor([1.0, 9.0])).backward()
+    assert logits.grad.abs().max() < 1e-12
 
 
 def test_without_weights_and_gate_it_is_the_usual_loss():
