@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from hf_active_distill.records import Annotation, Explanation, StepVerdict, Usage
-from hf_active_distill.reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE
+from hf_active_distill.reports.labels import (
+    CONFUSION_FILE,
+    DISAGREEMENTS_FILE,
+    EVAL_CONFUSION_FILE,
+    EVAL_DISAGREEMENTS_FILE,
+)
 from hf_active_distill.rounds import RoundRecord, RoundStore
 
 
@@ -143,9 +148,16 @@ def add_review(folder: Path, text: Text = plain) -> None:
     names = [text(name) for name in ("sports", "business", "science")]
     table = {"readers": ["teacher", "student"], "labels": names, "counts": [[9, 1, 0], [4, 8, 0], [0, 0, 7]]}
     (folder / CONFUSION_FILE).write_text(json.dumps({**table, "agreement": 24 / 29, "kappa": 0.74}))
+    held = {**table, "readers": ["reference", "student"], "counts": [[3, 0, 0], [0, 2, 1], [0, 0, 4]]}
+    (folder / EVAL_CONFUSION_FILE).write_text(json.dumps({**held, "agreement": 0.9, "kappa": 0.85}))
     apart = {"row_id": text("row-0-3"), "text": text("Shares of the club rose."), "teacher_label": names[1]}
     found = {**apart, "teacher_confidence": 0.9, "student_label": names[0], "student_confidence": 0.8}
     (folder / DISAGREEMENTS_FILE).write_text(json.dumps(found) + "\n")
+    (folder / EVAL_DISAGREEMENTS_FILE).write_text(json.dumps({**found, "row_id": text("held-1")}) + "\n")
+    store = RoundStore(folder)
+    for index in range(len(store.records())):
+        shares = {f"kept_share/{name}": share for name, share in zip(names, (1.0, 0.25, None), strict=True)}
+        store.write_metrics(index, {**store.read_metrics(index), **shares})
 
 
 def page_data(page: Path) -> dict:

@@ -47,7 +47,8 @@ def gated_cross_entropy(
             raise DataError(f"Soft targets must have the logits' shape {tuple(logits.shape)}, not {targets.shape}.")
     rows = functional.cross_entropy(values, targets, reduction="none")
     if class_weights is not None:
-        rows = rows * class_weights.to(values)[targets.argmax(-1) if targets.is_floating_point() else targets]
+        classes = targets.argmax(-1) if targets.is_floating_point() else targets.clamp(min=0)  # -100 is left out
+        rows = rows * class_weights.to(values)[classes]
     return _mean_of_kept(rows, weights, keep, num_items)
 
 

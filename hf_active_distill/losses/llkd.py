@@ -267,13 +267,19 @@ class LLKDGate:
 
     def figures(self) -> dict[str, float]:
         """
-        For logging: thresholds by label, the share kept so far, and kept rows by label.
+        For logging: thresholds by label, the share kept so far, of all rows and by label, and kept rows by label.
         """
-        figures = {"gate_kept_share": sum(self.kept) / max(1, sum(self.drawn))}
+        figures = self.kept_shares()
         for side, taus in zip(("teacher", "student"), self.thresholds(), strict=True):
             figures.update({f"gate_{side}_threshold/{k}": v for k, v in zip(self.labels, taus, strict=True)})
         figures.update({f"gate_kept/{label}": float(kept) for label, kept in zip(self.labels, self.kept, strict=True)})
         return figures
+
+    def kept_shares(self) -> dict[str, float]:
+        """The share of the rows counted so far that was kept, `gate_kept_share`, and by label that was drawn."""
+        counted = zip(self.labels, self.kept, self.drawn, strict=True)
+        by_label = {f"gate_kept_share/{label}": kept / drawn for label, kept, drawn in counted if drawn}
+        return {"gate_kept_share": sum(self.kept) / max(1, sum(self.drawn)), **by_label}
 
     def starved(self, **options: Any) -> dict[str, float]:
         """[`starved_classes`] of the rows counted so far."""

@@ -17,7 +17,7 @@ from ..evaluation import wilson_interval
 from ..records import Annotation, Usage
 from ..rounds import RoundRecord, RoundStore
 from .arms import Arm, differences, gains, over_seeds, read_arms
-from .labels import label_review
+from .labels import evaluation_review, kept_shares, label_review
 from .rows import PageRows
 from .values import clip, number
 
@@ -66,6 +66,8 @@ def gather(output_dir: str | Path, *, beside: Iterable[str | Path] = (), max_byt
         "gains": gains(arms, metrics[0]) if metrics else [],
         "differences": differences(arms, metrics[0]) if metrics else [],
         "review": label_review(folder),
+        "eval_review": evaluation_review(folder),
+        "kept_shares": kept_shares(arms[0].history),
         "seeds": over_seeds(arms, metrics[0]) if metrics else [],
         **fitting_rows(records, max_bytes),
     }

@@ -19,6 +19,7 @@ def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
     result = strategy.select(context)
     known = {candidate.row_id for candidate in context.candidates}
     expected = min(context.n, len(known))
+    uniform = frozenset(result.uniform)  # any collection will do
     foreign = [row_id for row_id in result.ids if row_id not in known]
     twice = [row_id for row_id, count in Counter(result.ids).items() if count > 1]
     unscored = [row_id for row_id in known if not np.isfinite(result.scores.get(row_id, np.nan))]
@@ -30,8 +31,9 @@ def choose(strategy: Selector, context: SelectionContext) -> SelectionResult:
         problem = f"chose {len(result.ids)} rows where {expected} were wanted"
     elif unscored:
         problem = f"gave no finite number as the score of {len(unscored)} candidates, {min(unscored)!r} among them"
-    elif not result.uniform <= set(result.ids):
-        problem = f"names {min(result.uniform - set(result.ids))!r} as drawn from all rows and did not choose it"
+    elif not uniform <= set(result.ids):
+        problem = f"names {min(uniform - set(result.ids))!r} as drawn from all rows and did not choose it"
     else:
-        return replace(result, reasons={row_id: result.reasons.get(row_id, strategy.name) for row_id in result.ids})
+        reasons = {row_id: result.reasons.get(row_id, strategy.name) for row_id in result.ids}
+        return replace(result, reasons=reasons, uniform=uniform)
     raise SelectionError(f"Strategy {strategy!r} {problem}. Return different ids of the context's candidates.")

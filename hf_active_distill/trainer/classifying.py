@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEAD = "ForSequenceClassification"
+#: Annotation methods after which a causal student writes its reasoning before the label.
+EXPLAINING = ("clear", "cot", "one_call")
 
 
 class LabellingKind(StudentKind):
@@ -97,6 +99,13 @@ class LabellingKind(StudentKind):
         """The label that an annotation gives, whichever method made it; `None` where it gives none of the task's."""
         given = annotation.label or annotation.answer
         return None if given is None else self.task.label_set.find(given)
+
+    def weighed_as(self, annotation: Annotation) -> str | None:
+        """The label whose factor a row gets: the teacher's, of a distribution that is learnt the one with most."""
+        if self.args.soft_labels and annotation.distribution is not None and not self.task.multi_label:
+            given = self.distribution_of(annotation)
+            return self.task.labels[given.index(max(given))]
+        return self.label_of(annotation)
 
     def index_of(self, annotation: Annotation) -> int:
         """The class index of an annotation's label, which it must have."""
@@ -285,10 +294,19 @@ class LabelWritingKind(LabellingKind, ExplainingKind):
                 "`soft_labels` is about classification heads, which give a distribution at once: use "
                 "`student_type='sequence_classification'`, or leave it out."
             )
-        self._weighs_rows = args.gate is not None or args.class_weights is not None
-        if self._weighs_rows and args.label_smoothing_factor:
+        self._weighs_rows = args.gate is not None or bool(args.class_weights)
+        if self._weighs_rows and (args.label_smoothing_factor or not args.completion_only_loss):
             raise ConfigurationError(
-                "`label_smoothing_factor` does not go with `gate` or `class_weights` and a causal student."
+                "`gate` and `class_weights` weigh the labels that a causal student writes, and those alone: leave "
+                "`label_smoothing_factor` and `completion_only_loss=False` out."
+            )
+
+    def check_method(self, method: AnnotationMethod) -> None:
+        super().check_method(method)
+        if self.args.class_weights and method.name in EXPLAINING:
+            raise ConfigurationError(
+                f"`class_weights` weigh labels, and the annotation {method.name!r} teaches explanations, whose tokens "
+                "would outweigh them: use `annotation='label'`, or leave `class_weights` out."
             )
 
     def read(
@@ -298,7 +316,7 @@ class LabelWritingKind(LabellingKind, ExplainingKind):
 
     def encode(self, student: Student, examples: Sequence[tuple[PoolRow, Annotation]]) -> list[TrainingRow | None]:
         rows = super().encode(student, examples)
-        if self.args.class_weights is None:
+        if not self.args.class_weights:
             return rows
         # What is learnt are tokens, which do not tell the loss whose factor to take.
         return [

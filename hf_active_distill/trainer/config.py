@@ -220,6 +220,9 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     lr_scheduler_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Additional parameters for the learning-rate scheduler."}
     )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Not to be changed: what the model does not take of a row, the loss does."}
+    )
     # Two help strings of some transformers versions hold a bare percent sign, on which argparse's --help fails.
     use_liger_kernel: bool = field(default=False, metadata={"help": "Whether to patch the model with Liger kernels."})
     torch_empty_cache_steps: int | None = field(
@@ -369,7 +372,6 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
             self.dataloader_pin_memory = False  # there is nothing to pin it for
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self._follows_a_metric()):
             self.metric_for_best_model = "accuracy"  # Trainer would take the loss, which no evaluation here measures
-        self.remove_unused_columns = False  # rows are made here: what the model does not take, the loss does
         if self.push_rounds:
             self.push_to_hub = False  # which would push to the same name, without rounds
         if isinstance(self.class_weights, str) and self.class_weights != "balanced":
@@ -447,6 +449,11 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
         if self.dataloader_persistent_workers:
             raise ConfigurationError(
                 "`dataloader_persistent_workers` would keep serving the first round's rows: set it to False."
+            )
+        if self.remove_unused_columns:
+            raise ConfigurationError(
+                "`remove_unused_columns` would take from the training rows, which the trainer makes itself, what the "
+                "loss needs: leave it out."
             )
         if self.auto_find_batch_size:
             raise ConfigurationError(

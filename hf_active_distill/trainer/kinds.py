@@ -108,6 +108,10 @@ class StudentKind(ABC):
         """An annotation as the reference of its row."""
         return annotation.answer
 
+    def weighed_as(self, annotation: Annotation) -> str | None:
+        """The label by which a loss weighs the annotation's row, where it does."""
+        return None
+
     # What it knows
 
     def shown(self, row: PoolRow) -> Prompt:

@@ -29,8 +29,9 @@ class LabelArguments:
             Whether a classification head learns the teacher's whole distribution instead of its label.
         class_weights (`dict[str, float]` or `str`, *optional*):
             Factors of a row's loss by the name of its label, 1 for those left out; `"balanced"` gives every label the
-            same say, whatever its share of the annotated rows. With `multi_label`, factors of each label's term. The
-            loss of a causal student is then the mean over rows of -log p(label), not over tokens.
+            same say, whatever its share of the annotated rows. With `multi_label`, factors of each label's term. A
+            distribution (`soft_labels`, `label_smoothing_factor`) is weighed as a whole, by the label that has most.
+            The loss of a causal student is then the mean over rows of -log p(label), not over tokens.
         min_confidence (`float`, *optional*):
             Answers of which the teacher is less sure than this are recorded as failed (`"low_confidence"`), paid for
             and not trained on.

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,13 @@ import numpy as np
 from ..annotation.label import WRONG
 from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
 from ..losses import starved_classes
-from ..records import Annotation
-from ..reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE
+from ..records import Annotation, PoolRow
+from ..reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE, EVAL_CONFUSION_FILE, EVAL_DISAGREEMENTS_FILE
 from ..rounds import RoundRecord
 from .answer_gate import REASON
 from .classifying import LabellingKind
 from .distributed import on_main_process
+from .kinds import Example
 
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class LabelReview:
             "rejected": sum(one.reason == REASON for one in record.annotations),
             "mean_confidence": float(np.mean(sure)) if sure else None,
             **{f"labels/{name}": counts[name] for name in self._kind.task.labels},
+            **self._kept_shares(record, counts),
             **audit.figures(),
         }
 
@@ -87,26 +90,46 @@ class LabelReview:
     def write_tables(self) -> None:
         """
         After training: how often teacher and student gave each pair of labels (`confusion.json`), and the rows on
-        which both are sure and disagree (`disagreements.jsonl`).
+        which both are sure and disagree (`disagreements.jsonl`), of the rows that the student learnt from. The same of
+        the evaluation rows (`eval_...`) is against their references: with `eval_with_teacher`, the teacher's answers.
         """
+        trainer = self._trainer
+        if self._kind.task.multi_label:
+            return
+        learnt = [example for example in trainer.training_rows.examples if not example[1].seed_row]
+        self._review(learnt, "teacher", CONFUSION_FILE, DISAGREEMENTS_FILE)
+        held = [row for part in trainer.data.eval_parts.values() for row in part if row.reference is not None]
+        judge = "teacher" if trainer.args.eval_with_teacher else "reference"
+        self._review([(row, self._known(row)) for row in held], judge, EVAL_CONFUSION_FILE, EVAL_DISAGREEMENTS_FILE)
+
+    def _known(self, row: PoolRow) -> Annotation:
+        prompt = self._kind.task.student_prompt(row)
+        return Annotation(row.row_id, "reference", "ok", prompt, answer=row.reference, label=row.reference)
+
+    def _review(self, examples: list[Example], judge: str, confusion: str, disagreements: str) -> None:
         trainer, kind = self._trainer, self._kind
-        examples = [example for example in trainer.training_rows.examples if not example[1].seed_row]
-        if kind.task.multi_label or not examples:
+        if not examples:
             return
         with trainer.open_student() as student:
             rows = [row for row, _ in examples]
             logits = kind.read(trainer.rounds.runner(), student, rows, trainer.state.global_step, "reviewing")
-        on_main_process(trainer.accelerator, lambda: self._write(examples, logits))
+        folder = trainer.args.output_path
+        on_main_process(
+            trainer.accelerator,
+            lambda: self._write(examples, logits, judge, folder / confusion, folder / disagreements),
+        )
 
-    def _write(self, examples: list[Any], logits: np.ndarray) -> None:
-        task, folder = self._kind.task, self._trainer.args.output_path
+    def _write(
+        self, examples: list[Example], logits: np.ndarray, judge: str, confusion: Path, disagreements: Path
+    ) -> None:
+        task = self._kind.task
         shifted = np.exp(logits - logits.max(1, keepdims=True))
         probabilities = shifted / shifted.sum(1, keepdims=True)
         annotations = [annotation for _, annotation in examples]
         teacher = [self._kind.label_of(annotation) or "" for annotation in annotations]
         student = [task.labels[index] for index in probabilities.argmax(1)]
-        table = ConfusionTable.of(task.labels, teacher, student)
-        (folder / CONFUSION_FILE).write_text(
+        table = ConfusionTable.of(task.labels, teacher, student, (judge, "student"))
+        confusion.write_text(
             json.dumps(
                 {
                     "readers": list(table.readers),
@@ -122,9 +145,15 @@ class LabelReview:
         )
         found = confident_disagreements(task, annotations, probabilities, count=100)
         lines = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in found]
-        (folder / DISAGREEMENTS_FILE).write_text(
-            "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass"
-        )
+        disagreements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
+
+    def _kept_shares(self, record: RoundRecord, kept: Counter[str]) -> dict[str, float | None]:
+        """Of each label, the share of the round's answers that is trained on, and with a gate of the rows it saw."""
+        given = self._counts(_as_given(one) for one in record.annotations)
+        shares = {name: kept[name] / given[name] if given[name] else None for name in self._kind.task.labels}
+        gating = self._trainer.gating
+        by_gate = {} if gating is None else gating.stream.gate.kept_shares()
+        return {f"kept_share/{name}": share for name, share in shares.items()} | by_gate
 
     def _counts(self, annotations: Any) -> Counter[str]:
         counts: Counter[str] = Counter()

@@ -61,7 +61,7 @@ class ClassWeights:
             raise ConfigurationError(
                 "`class_weights='balanced'` counts one label a row: give factors by name instead."
             )
-        if isinstance(wish, dict):
+        if wish and isinstance(wish, dict):
             found = {task.labels[task.label_index(name)]: float(weight) for name, weight in wish.items()}
             if any(weight < 0 for weight in found.values()):
                 raise ConfigurationError("`class_weights` must not be below 0.")
@@ -70,9 +70,9 @@ class ClassWeights:
     def prepare(self, labels: Iterable[str | None]) -> None:
         """`"balanced"`: rows / (labels seen * rows of the label), so that each label weighs as much."""
         if self._balanced:
-            counts = Counter(labels)
+            counts = Counter(label for label in labels if label is not None)
             share = sum(counts.values()) / max(1, len(counts))
-            self.values = self._tensor({name: share / count for name, count in counts.items() if name is not None})
+            self.values = self._tensor({name: share / count for name, count in counts.items()})
 
     def _tensor(self, factors: dict[str, float]) -> Tensor:
         return torch.tensor([factors.get(name, 1.0) for name in self._labels])
@@ -139,7 +139,12 @@ class WrittenLoss:
     ) -> Tensor:
         learnt = labels[:, 1:] != -100
         rows = len(labels) if num_items is None else num_items
-        if self._class_weights.values is not None and classes is not None:
+        if self._class_weights.values is not None:
+            if classes is None:
+                raise ConfigurationError(
+                    "`class_weights` need the class index of every row, and the batch has none: let your "
+                    "`data_collator` pass `classes` on, a vector of integers."
+                )
             factors = self._class_weights.values.to(classes.device)[classes]
             weights = factors if weights is None else weights * factors.to(weights)
         if weights is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -107,6 +108,9 @@ def load_processing_class(
         if not name:
             raise ConfigurationError("The model does not know where it was loaded from: pass `processing_class`.")
         processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+    else:
+        # What is set below and by the kind of student is about this student: the caller's may serve others.
+        processing_class = copy.deepcopy(processing_class)
     if args.chat_template_path is not None:
         path = Path(args.chat_template_path)
         processing_class.chat_template = (

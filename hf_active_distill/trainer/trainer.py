@@ -88,8 +88,8 @@ class ActiveDistillationTrainer(RoundHooks):
         teacher (`str` or [`~teachers.Teacher`] or `Callable`):
             An address for [`~teachers.load_teacher`] (a TGI URL, ...), a teacher, or a Python function.
         data_collator (`Callable`, *optional*):
-            Makes batches of `input_ids`, `attention_mask` and `labels`. Defaults to
-            [`~transformers.DataCollatorForSeq2Seq`].
+            Makes batches of `input_ids`, `attention_mask` and `labels`, with `class_weights` of a causal student also
+            of `classes` (an integer a row). Defaults to [`~transformers.DataCollatorForSeq2Seq`].
         train_dataset ([`~datasets.Dataset`] or sequence of dicts, *optional*):
             Seed annotations: prompt-completion rows that are trained on from the first round. None are needed.
         eval_dataset ([`~datasets.Dataset`], sequence of dicts, or a `dict` of these, *optional*):
@@ -350,7 +350,7 @@ class ActiveDistillationTrainer(RoundHooks):
         student = self._student(self.accelerator.unwrap_model(self.model))
         self.training_rows.add_round(self.kind.encode(student, examples), examples)
         if self.row_loss is not None:
-            self.row_loss.prepare(self.kind.reference_of(annotation) for _, annotation in self.training_rows.examples)
+            self.row_loss.prepare(self.kind.weighed_as(annotation) for _, annotation in self.training_rows.examples)
 
     # ------------------------------------------------------------------ what a user asks for
 

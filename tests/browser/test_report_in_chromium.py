@@ -133,10 +133,19 @@ def test_labels_after_training_are_shown_where_they_were_looked_at(browser, tmp_
     add_review(make_run(tmp_path, rows=10, make=labelling))
     browser.open(write_report(tmp_path))
     section = browser.driver.find_element(By.ID, "differ")
-    assert "After training they agree on 83% of the rows it learnt from, Cohen's kappa 0.74." in section.text
-    pairs = rows_of(browser, "After training: what is mistaken for what, of 29 rows")
+    said = "After training student and teacher agree on 83% of the rows it learnt from, Cohen's kappa 0.74."
+    held = "After training student and reference agree on 90% of the evaluation rows, Cohen's kappa 0.85."
+    assert said in section.text and held in section.text
+    pairs = rows_of(browser, "After training: what is mistaken for what, of 29 rows it learnt from")
     assert pairs == [["business", "sports", "4"], ["sports", "business", "1"]]
-    [row] = rows_of(browser, "After training: rows on which both are sure, and differ")
+    assert rows_of(browser, "After training: what is mistaken for what, of 10 evaluation rows") == [
+        ["business", "science", "1"]
+    ]
+    [other] = rows_of(browser, "After training: evaluation rows on which both are sure, and differ")
+    assert other[-1] == "held-1"
+    kept = rows_of(browser, "Share of answers kept, by label")
+    assert [line[:2] for line in kept] == [["sports", "100%"], ["business", "25%"], ["science", "–"]]
+    [row] = rows_of(browser, "After training: rows it learnt from on which both are sure, and differ")
     assert row == ["Shares of the club rose.", "business", "90%", "sports", "80%", "row-0-3"]
 
 

@@ -66,6 +66,14 @@ def test_binary_cross_entropy_is_the_mean_over_labels():
     assert loss.item() == pytest.approx(total / 5, rel=1e-5)
 
 
+def test_targets_that_are_left_out_weigh_nothing():
+    logits, factors = torch.tensor(LOGITS), torch.tensor(CLASSES)
+    found = gated_cross_entropy(logits, torch.tensor([0, -100, 1, 2]), num_items=4, class_weights=factors)
+    rows = [0, 2, 3]
+    part = gated_cross_entropy(logits[rows], torch.tensor([0, 1, 2]), num_items=4, class_weights=factors)
+    assert found.item() == pytest.approx(part.item())
+
+
 def test_class_weights_leave_what_a_row_teaches_as_it_is():
     """With the student where the teacher is, no factor of a class moves it."""
     soft = torch.tensor([[0.6, 0.4], [0.9, 0.1]], dtype=torch.float64)

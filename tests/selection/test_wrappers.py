@@ -130,6 +130,8 @@ def test_a_function_may_return_ids_scores_or_a_result():
 
     whole = SelectionResult(["r0"], {f"r{i}": 0.0 for i in range(4)}, {"r0": "because"})
     assert choose(as_strategy(lambda context: whole), context_of(4, 1)) == whole
+    drawn = SelectionResult(["r0"], {f"r{i}": 0.0 for i in range(4)}, {}, ["r0"])
+    assert choose(as_strategy(lambda context: drawn), context_of(4, 1)).uniform == {"r0"}
 
 
 def test_a_registered_function_is_found_by_name_with_its_signals():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,10 @@ def test_the_moving_threshold_is_a_fold_over_the_rounds(tmp_path):
     kept = []
     for record in trainer.book.records.values():
         answers = record.annotations
+        figures_of_round = trainer.book.store.read_metrics(record.round)
+        for label in LABELS:
+            given = [a.status == "ok" for a in answers if a.answer == label]
+            assert figures_of_round[f"kept_share/{label}"] == (sum(given) / len(given) if given else None)
         move(g, np.mean([a.confidence for a in answers]))
         for label in LABELS:
             mine = [a.confidence for a in answers if a.answer == label]
@@ -258,10 +263,12 @@ def test_class_weights_and_soft_labels(tmp_path):
 
 
 @pytest.mark.parametrize("wish", [{"Birds": 3.0, "answers": 0.5}, "balanced"], ids=str)
-def test_class_weights_of_a_student_that_writes_its_label(tmp_path, wish):
+@pytest.mark.parametrize("parts", [1, 3])
+def test_class_weights_of_a_student_that_writes_its_label(tmp_path, wish, parts):
     """The first logged loss, by hand: of each row the label's own -log p, not the mean of its tokens."""
     pool = [{"text": text} for label, text in TEXTS if label != "birds"] + [{"text": text} for _, text in TEXTS[:12:3]]
-    args = {"learning_rate": 1e-12, "per_device_train_batch_size": 36, "samples_per_round": 36, "class_weights": wish}
+    args = {"learning_rate": 1e-12, "samples_per_round": 36, "class_weights": wish}
+    args |= {"per_device_train_batch_size": 36 // parts, "gradient_accumulation_steps": parts}
     options = {"causal": True, "dropout": 0.0, "args": {**args, "eval_strategy": "no", "eval_on_start": False}}
     trainer = build(str(tmp_path), options, pool_dataset=pool)
     trainer.train()
@@ -278,6 +285,64 @@ def test_class_weights_of_a_student_that_writes_its_label(tmp_path, wish):
         written = [t for t, target in enumerate(row["labels"]) if target != -100]
         total -= factors[annotation.label] * sum(logp[t - 1, ids[t]].item() for t in written)
     assert trainer.state.log_history[0]["loss"] == pytest.approx(total / 36, rel=1e-4)
+
+
+def test_class_weights_and_a_gate_of_a_student_that_writes_its_label(tmp_path):
+    """A gate that keeps all rows, each with the weight 1: the loss is that without a gate."""
+    args = {"learning_rate": 1e-12, "per_device_train_batch_size": 48, "class_weights": {"birds": 3.0}}
+    args |= {"eval_strategy": "no", "eval_on_start": False}
+    losses = []
+    for gate in ({}, {"gate": "off", "gate_kwargs": {"combine": "one"}}):
+        folder = str(tmp_path / f"run{len(losses)}")
+        trainer = build(folder, {"causal": True, "dropout": 0.0, "args": {**args, **gate}})
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_class_weights_want_the_classes_from_a_collator_of_ones_own(tmp_path):
+    def collate(rows):
+        width = max(len(row["input_ids"]) for row in rows)
+        fills = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+        return {
+            name: torch.tensor([row[name] + [fill] * (width - len(row[name])) for row in rows])
+            for name, fill in fills.items()
+        }
+
+    trainer = build(str(tmp_path), {"causal": True, "args": {"class_weights": "balanced"}}, data_collator=collate)
+    with pytest.raises(ConfigurationError, match="data_collator.*classes"):
+        trainer.train()
+
+
+class Shouting(RuleAnnotation):
+    """Writes a label as it likes."""
+
+    async def annotate(self, item, ask):
+        found = await super().annotate(item, ask)
+        return replace(found, label=found.label.upper()) if share_of(str(found.prompt)) < 0.5 else found
+
+
+def test_balanced_weights_count_labels_however_they_are_written(tmp_path):
+    task = get_task("classification", labels=LABELS)
+    trainer = build(str(tmp_path), {"args": {"class_weights": "balanced"}}, annotation=Shouting(task))
+    trainer.train()
+    assert trainer.row_loss._class_weights.values.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_one_tokenizer_serves_students_of_different_lengths(tmp_path):
+    tokenizer, lengths = tiny_tokenizer(), []
+    before = tokenizer.model_max_length
+    for positions in (66, 258):
+        trainer = ActiveDistillationTrainer(
+            tiny_classifier("roberta", 3, max_position_embeddings=positions),
+            ActiveDistillationConfig(output_dir=str(tmp_path / str(positions)), report_to="none", samples_per_round=8),
+            POOL,
+            teacher,
+            task=TASK,
+            processing_class=tokenizer,
+        )
+        lengths.append(trainer.processing_class.model_max_length)
+    assert lengths == [63, 255] and tokenizer.model_max_length == before
 
 
 class ManyLabels:
@@ -398,6 +463,7 @@ def test_teacher_answers_for_the_evaluation(tmp_path):
     trainer = build(str(tmp_path), {"args": args}, eval_dataset=held, pool_dataset=POOL[6:])
     trainer.train()
     assert [row.reference for row in trainer.data.eval_parts[""]] == [label for label, _ in TEXTS[:6]]
+    assert json.loads((tmp_path / "eval_confusion.json").read_text())["readers"] == ["teacher", "student"]
 
 
 def test_where_teacher_and_student_disagree(tmp_path):
@@ -410,6 +476,13 @@ def test_where_teacher_and_student_disagree(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "disagreements.jsonl").read_text().splitlines()]
     assert len(lines) == 48 - np.trace(confusion["counts"])
     assert all(line["teacher_label"] != line["student_label"] for line in lines)
+    held = json.loads((tmp_path / "eval_confusion.json").read_text())
+    assert held["readers"] == ["reference", "student"] and np.sum(held["counts"], axis=1).tolist() == [4, 4, 4]
+    assert np.trace(held["counts"]) / 12 == pytest.approx(figures(trainer)[-1]["eval_accuracy"])
+    apart = [json.loads(line) for line in (tmp_path / "eval_disagreements.jsonl").read_text().splitlines()]
+    references = {row.row_id: row.reference for row in trainer.data.eval_parts[""]}
+    assert len(apart) == 12 - np.trace(held["counts"])
+    assert all(references[line["row_id"]] == line["teacher_label"] != line["student_label"] for line in apart)
 
 
 def test_a_student_with_one_answer_is_told(tmp_path, caplog):
@@ -589,6 +662,18 @@ def test_long_texts_are_counted_and_told_once(tmp_path, caplog):
             "label_smoothing_factor",
         ),
         ({"options": {"args": {"class_weights": "balanced"}}, "compute_loss_func": sum}, "leave one"),
+        (
+            {
+                "options": {"args": {"class_weights": "balanced", "annotation": "cot"}, "causal": True},
+                "annotation": None,
+            },
+            "teaches explanations.*annotation='label'",
+        ),
+        (
+            {"options": {"args": {"gate": "llkd", "completion_only_loss": False}, "causal": True}},
+            "completion_only_loss",
+        ),
+        ({"options": {"args": {"remove_unused_columns": True}}}, "leave it out"),
         ({"options": {"args": {"answer_gate": True, "answer_gate_kwargs": {"speed": 1}}}}, "speed"),
         ({"options": {"args": {"min_confidence": 7.0}}}, "between 0 and 1"),
         ({"options": {"args": {"student_type": "tree"}}}, "causal_lm"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers_models import tiny_tokenizer
 from label_run import EVAL, LABELS, POOL, RuleAnnotation, build, share_of, teacher
+from made_runs import page_data
 from transformers import TrainerCallback
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
@@ -245,7 +246,15 @@ def test_what_is_logged(tmp_path):
     for label in LABELS:
         assert 0 < last[f"gate_teacher_threshold/{label}"] < 1
         assert 0 < last[f"gate_student_threshold/{label}"] <= 1
-        assert last[f"gate_kept/{label}"] == stream.gate.kept[LABELS.index(label)]
+        kept, drawn = (side[LABELS.index(label)] for side in (stream.gate.kept, stream.gate.drawn))
+        assert last[f"gate_kept/{label}"] == kept and last[f"gate_kept_share/{label}"] == kept / drawn
+    of_round = trainer.book.store.read_metrics(0)
+    assert of_round["gate_kept_share/birds"] == last["gate_kept_share/birds"]
+    shown = page_data(tmp_path / "report/index.html")["kept_shares"]
+    assert shown["what"] == "rows, by the gate" and shown["rounds"] == [0]
+    assert {row["label"]: row["shares"][0] for row in shown["labels"]} == {
+        label: pytest.approx(last[f"gate_kept_share/{label}"], rel=1e-3) for label in LABELS
+    }
 
 
 def test_a_causal_student_that_writes_its_label(tmp_path):

@@ -123,6 +123,16 @@ function outcomesTable(data) {
   return smallTable("Where the tokens went", columns, data.spent);
 }
 
+// Of students that answer with labels: a class that a gate shuts out is never answered with again.
+function keptTable(data) {
+  const { what, rounds, labels } = data.kept_shares;
+  const columns = [
+    { label: "Label", value: (row) => row.label, cell: (row) => said(row.label) },
+    ...rounds.map((round, i) => ({ label: `Round ${round}`, number: true, value: (row) => row.shares[i], cell: (row) => share(row.shares[i]) })),
+  ];
+  return smallTable(`Share of ${what} kept, by label`, columns, labels);
+}
+
 function roundsTable(data) {
   const metric = data.metrics[0];
   const points = new Map(data.arms[0].points.map((point) => [point.round, point]));
@@ -154,6 +164,7 @@ function drawSpending(section, data) {
   if (data.metrics.length) section.append(curveFigure(data));
   else section.append(note("The run was not evaluated: pass an eval_dataset to see what was gained."));
   section.append(outcomesTable(data), forecastTable(data), roundsTable(data));
+  if (data.kept_shares) section.append(keptTable(data));
   if (data.spent.some((group) => group.estimated))
     section.append(note("The teacher's server left out some token counts; the bound that was reserved is booked for those."));
   section.append(

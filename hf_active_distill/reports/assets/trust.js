@@ -70,26 +70,27 @@ function differencesTable(data, show) {
 }
 
 // After training, of students that answer with labels: the student as it is now.
-function reviewTables(review) {
+function reviewTables(review, where) {
+  const first = titled(review.first || "teacher");
   const mistaken = new DataTable({
-    caption: `After training: what is mistaken for what, of ${count(review.rows)} rows`,
+    caption: `After training: what is mistaken for what, of ${count(review.rows)} ${where}`,
     rows: review.pairs,
     pageSize: 10,
     empty: "They agree on every row.",
     columns: [
-      { label: "Teacher says", value: (p) => p.teacher, cell: (p) => said(p.teacher) },
+      { label: `${first} says`, value: (p) => p.teacher, cell: (p) => said(p.teacher) },
       { label: "Student says", value: (p) => p.student, cell: (p) => said(p.student) },
       { label: "Rows", number: true, value: (p) => p.rows, cell: (p) => count(p.rows) },
     ],
   });
   const apart = new DataTable({
-    caption: "After training: rows on which both are sure, and differ",
+    caption: `After training: ${where} on which both are sure, and differ`,
     rows: review.rows_apart,
     pageSize: 10,
     empty: "There is none.",
     columns: [
       { label: "Text", wide: true, value: (r) => r.prompt, cell: (r) => said(r.prompt, "clamp") },
-      { label: "Teacher", value: (r) => r.teacher, cell: (r) => said(r.teacher) },
+      { label: first, value: (r) => r.teacher, cell: (r) => said(r.teacher) },
       { label: "Sure", number: true, value: (r) => r.teacher_sure, cell: (r) => share(r.teacher_sure) },
       { label: "Student", value: (r) => r.student, cell: (r) => said(r.student) },
       { label: "Sure", number: true, value: (r) => r.student_sure, cell: (r) => share(r.student_sure) },
@@ -97,13 +98,14 @@ function reviewTables(review) {
     ],
   });
   const kappa = review.kappa == null ? "" : `, Cohen's kappa ${review.kappa.toFixed(2)}`;
-  return [h("p", {}, `After training they agree on ${share(review.agreement)} of the rows it learnt from${kappa}.`), mistaken.element, apart.element];
+  return [h("p", {}, `After training student and ${review.first || "teacher"} agree on ${share(review.agreement)} of the ${where}${kappa}.`), mistaken.element, apart.element];
 }
 
 function drawDifferences(section, data, show) {
-  if (data.review) section.append(...reviewTables(data.review));
+  if (data.eval_review) section.append(...reviewTables(data.eval_review, "evaluation rows"));
+  if (data.review) section.append(...reviewTables(data.review, "rows it learnt from"));
   if (!data.rows.some(comparable)) {
-    if (!data.review) section.append(note("The student's own answers were not recorded in this run: only the teacher's are."));
+    if (!data.review && !data.eval_review) section.append(note("The student's own answers were not recorded in this run: only the teacher's are."));
     return;
   }
   section.append(
