@@ -29,7 +29,7 @@ from ..reports import write_report
 from ..synthetic import get_world
 from ..trainer import ActiveDistillationConfig, ActiveDistillationTrainer
 from .console import QuietProgress, RoundPrinter
-from .recipe import DATACLASSES, LABEL_DEFAULTS, SYNTHETIC, ScriptArguments, make_trainer
+from .recipe import DATACLASSES, LABEL_DEFAULTS, SYNTHETIC, ScriptArguments, load_calibration_rows, make_trainer
 
 
 RECIPE_DEFAULTS: dict[str, dict[str, Any]] = {"elad": {}, "llkd": LABEL_DEFAULTS}
@@ -81,9 +81,17 @@ def run_arm(
         if trainer.is_world_process_zero():
             print(trainer.plan())
         return trainer
+    held = []
+    if script_args.calibration_rows:
+        trainer.require_calibratable()
+        held = load_calibration_rows(script_args, training_args.seed)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     if trainer.stop_reason == "terminated":
         return trainer
+    if held:
+        temperature = trainer.calibrate(held)
+        if trainer.is_world_process_zero():
+            print(f"{label} calibrated on {len(held)} rows, temperature {temperature:.2f}".strip())
     trainer.save_model(str(training_args.output_path))
     if trainer.is_world_process_zero():
         trainer.annotations_dataset().to_parquet(str(training_args.output_path / "annotations.parquet"))

@@ -32,6 +32,8 @@ class ScriptArguments:
         dataset_test_split (`str`, *optional*, defaults to `"test"`): Evaluation rows, `none` for no evaluation.
         pool_size (`int`, *optional*): Rows of the pool to use, from its start; all by default.
         eval_size (`int`, *optional*): Evaluation rows to use, from the start; all by default.
+        calibration_rows (`int`, *optional*, defaults to `0`): Rows of the evaluation split after those of `eval_size`,
+            on which the probabilities of a trained classifier are calibrated before it is saved.
         prompt_column (`str`, *optional*): Column with the question.
         reference_column (`str`, *optional*): Column with the answer of the evaluation rows.
         teacher (`str`, *optional*): Address of the teacher, such as a TGI URL. Without one a server is started.
@@ -50,6 +52,7 @@ class ScriptArguments:
     dataset_test_split: str = field(default="test", metadata={"help": "Evaluation rows, 'none' for no evaluation."})
     pool_size: int | None = field(default=None, metadata={"help": "Rows of the pool to use."})
     eval_size: int | None = field(default=None, metadata={"help": "Evaluation rows to use."})
+    calibration_rows: int = field(default=0, metadata={"help": "Rows to calibrate the trained classifier on."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with the question."})
     reference_column: str | None = field(default=None, metadata={"help": "Column with the evaluation rows' answer."})
     teacher: str | None = field(default=None, metadata={"help": "Address of the teacher, such as a TGI URL."})
@@ -89,6 +92,27 @@ def load_rows(script_args: ScriptArguments, split: str, size: int | None, seed: 
                 raise ConfigurationError(f"{name} has no column {column!r}: it has {', '.join(dataset.column_names)}.")
             dataset = dataset.rename_column(column, target)
     return dataset.select(range(min(size, len(dataset)))) if size else dataset
+
+
+def load_calibration_rows(script_args: ScriptArguments, seed: int) -> list[dict[str, Any]]:
+    """
+    Labelled rows that neither training nor evaluation looks at.
+
+    Raises:
+        [`~errors.ConfigurationError`]: When the evaluation leaves none.
+    """
+    split, first = script_args.dataset_test_split, script_args.eval_size
+    if split == "none" or first is None:
+        raise ConfigurationError(
+            "`calibration_rows` are taken from the evaluation split after the rows of `eval_size`: set `eval_size`."
+        )
+    found = list(load_rows(script_args, split, first + script_args.calibration_rows, seed))[first:]
+    if not found:
+        raise ConfigurationError(
+            f"The evaluation split has no row after the {first} of `eval_size`: lower it, or leave `calibration_rows` "
+            "out."
+        )
+    return found
 
 
 # What a recipe's command line and YAML file are made of.

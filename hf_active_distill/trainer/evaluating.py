@@ -57,12 +57,7 @@ class Evaluation:
 
     def calibrate(self, dataset: Iterable[Mapping[str, Any]]) -> float:
         """Fits a temperature on labelled rows and folds it into the head."""
-        trainer, kind = self._trainer, self._trainer.kind
-        if not isinstance(kind, ClassifyingKind) or kind.task.multi_label:
-            raise ConfigurationError(
-                "`calibrate` is for students with a classification head and one label a row: other students have no "
-                "head that a temperature could be folded into."
-            )
+        trainer, kind = self._trainer, self.require_head()
         rows = read_rows(dataset, "dataset", trainer.task, self._formatting_func)
         require_references(rows)
         with trainer.open_student() as student:
@@ -70,6 +65,16 @@ class Evaluation:
         temperature = fit_temperature(logits, kind.reference_targets(rows), logits=True)
         fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
         return temperature
+
+    def require_head(self) -> ClassifyingKind:
+        """The kind of student, which must have a head to calibrate."""
+        kind = self._trainer.kind
+        if not isinstance(kind, ClassifyingKind) or kind.task.multi_label:
+            raise ConfigurationError(
+                "`calibrate` is for students with a classification head and one label a row: other students have no "
+                "head that a temperature could be folded into."
+            )
+        return kind
 
     def _measure(self, dataset: Sequence[Any], prefix: str) -> dict[str, float]:
         trainer = self._trainer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..annotation.label import WRONG
+from ..annotation.label import OUTSIDE, WRONG
 from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
 from ..losses import starved_classes
 from ..records import Annotation, PoolRow
@@ -28,8 +28,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OUTSIDE_CURE = (
+    "Say what the labels mean (`task_kwargs={'descriptions': {...}}`), show it labelled rows "
+    "(`annotation_kwargs={'demonstrations': [...]}`), give it a choice for what fits none (`task_kwargs={'abstain': "
+    "...}`), or take less sure answers (`annotation_kwargs={'min_mass': ...}`)."
+)
 #: What fewer answers show may be chance.
 _ENOUGH = 20
+#: Share of answers outside of the label set that is told.
+_MANY_OUTSIDE = 0.2
 
 
 class LabelReview:
@@ -71,6 +78,16 @@ class LabelReview:
             starved = trainer.gating.stream.gate.starved()
             self._tell("gate", starved, "The gate keeps hardly any row", cure.format("gate_kwargs"))
         answers = [one for record in trainer.book.records.values() for one in record.annotations]
+        outside = sum(one.reason == OUTSIDE for one in answers)
+        if len(answers) >= _ENOUGH and outside > _MANY_OUTSIDE * len(answers) and "outside" not in self._told:
+            self._told.add("outside")
+            logger.warning(
+                "The teacher would rather say something else than a label to %d of %d rows (`outside_labels`), which "
+                "are paid for and not trained on. %s",
+                outside,
+                len(answers),
+                OUTSIDE_CURE,
+            )
         judged = [one for one in answers if one.status == "ok" or one.reason == REASON]
         if not self._kind.task.multi_label and len(judged) >= _ENOUGH:
             asked, kept = self._counts(judged), self._counts(one for one in judged if one.status == "ok")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..annotation import AnnotationItem
+from ..annotation.label import ABSTAINED, OUTSIDE
 from ..asking import write_forecast
 from ..errors import BudgetExhaustedError, ConfigurationError, DataError, TeacherError
 from ..records import Annotation, PoolRow
@@ -20,7 +21,7 @@ from .desk import journal_and_run
 from .distributed import raised_everywhere
 from .plan import teacher_forecast
 from .reporting import ReportCallback
-from .review import LabelReview
+from .review import OUTSIDE_CURE, LabelReview
 from .runner import RoundRunner
 from .weights import FirstWeights
 
@@ -205,6 +206,11 @@ class RoundStages:
                 f"The teacher is too unsure of all {len(record.annotations)} answers (`low_confidence`): lower "
                 "`min_confidence`, or use `answer_gate`, whose threshold follows the answers. A teacher that is less "
                 "sure than it is right can be calibrated: `annotation_kwargs={'calibration_temperature': ...}`."
+            )
+        if set(reasons) <= {OUTSIDE, ABSTAINED}:
+            raise TeacherError(
+                f"The teacher gave a label to none of {len(record.annotations)} rows ({', '.join(reasons)}). "
+                + OUTSIDE_CURE
             )
         raise TeacherError(
             f"None of {len(record.annotations)} annotated rows can be trained on ({', '.join(reasons)}). Look at "

@@ -290,6 +290,10 @@ class ActiveDistillationTrainer(RoundHooks):
         """
         return self.evaluation.calibrate(dataset)
 
+    def require_calibratable(self) -> None:
+        """Raises a [`~errors.ConfigurationError`] where [`~ActiveDistillationTrainer.calibrate`] would, in time."""
+        self.evaluation.require_head()
+
     # ------------------------------------------------------------------ the run
 
     def train(  # type: ignore[override]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,13 @@ def run(config: str, output_dir: Path, *words: str, program: tuple[str, ...] = (
 def test_asking_last_leaves_a_student_that_a_pipeline_loads(tmp_path):
     done = run("llkd_quickstart.yaml", tmp_path, "--compare", "random")
     assert done.returncode == 0, done.stderr
+    assert re.findall(r"^(llkd_gate|random) calibrated on 100 rows, temperature \d", done.stdout, re.M) == [
+        "llkd_gate",
+        "random",
+    ]
     for folder in (tmp_path, tmp_path / "compare-random"):
+        held = json.loads((folder / "eval_confusion.json").read_text())
+        assert sum(map(sum, held["counts"])) == 12 and held["readers"] == ["reference", "student"]
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["round"] for row in rows] == [-1, 0, 1]
         assert 0 <= rows[-1]["eval_macro_f1"] <= 1
@@ -61,12 +68,28 @@ def test_the_order_of_the_paper_labels_the_pool_and_gates_every_step(tmp_path):
     assert shares and 0 < shares[-1] < 1
     [last] = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1:]
     assert last["selected"] == 60
+    by_label = [value for key, value in last.items() if key.startswith("gate_kept_share/")]
+    assert by_label and all(0 <= share <= 1 for share in by_label) and len(set(by_label)) > 1
 
 
 def test_a_wrong_setting_ends_with_its_code(tmp_path):
     done = run("llkd_quickstart.yaml", tmp_path, "--gate", "sometimes")
     assert done.returncode == EXIT_CONFIGURATION
     assert "gate" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "cure"),
+    [
+        ("llkd", ["--dataset_test_split", "none"], "set `eval_size`"),
+        ("elad", ["--calibration_rows", "10"], "classification head"),
+    ],
+    ids=str,
+)
+def test_calibration_without_rows_or_head_is_refused_before_a_call(tmp_path, recipe, words, cure):
+    done = run(f"{recipe}_quickstart.yaml", tmp_path, *words, program=(f"recipes/{recipe}.py",))
+    assert done.returncode == EXIT_CONFIGURATION and cure in done.stderr
+    assert not (tmp_path / "rounds").exists()
 
 
 def test_labels_come_from_the_evaluation_set():

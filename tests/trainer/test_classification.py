@@ -16,7 +16,7 @@ from made_runs import page_data
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_active_distill import ActiveDistillationConfig, ActiveDistillationTrainer
-from hf_active_distill.errors import ConfigurationError, DataError
+from hf_active_distill.errors import ConfigurationError, DataError, TeacherError
 from hf_active_distill.records import Annotation
 from hf_active_distill.selection.base import SelectionResult, SelectionStrategy, SignalRequest
 from hf_active_distill.tasks import get_task
@@ -226,6 +226,42 @@ def test_a_training_gate_that_starves_a_class_is_told(tmp_path, caplog):
         trainer.train()
     assert min(trainer.gating.stream.gate.kept) > 10
     assert "The gate keeps" not in caplog.text
+
+
+class Elsewhere(RuleAnnotation):
+    """A teacher that would rather say something else than a label, to some rows."""
+
+    def __init__(self, share):
+        super().__init__(TASK)
+        self.share = share
+
+    async def annotate(self, item, ask):
+        found = await super().annotate(item, ask)
+        if share_of(str(found.prompt)) < self.share:
+            return replace(found, status="failed", reason="outside_labels", label=None, completion=None)
+        return found
+
+
+def test_a_teacher_that_answers_outside_of_the_labels_is_told_about(tmp_path, caplog):
+    with pytest.raises(TeacherError, match="none of 48 rows.*descriptions.*demonstrations.*abstain.*min_mass"):
+        build(str(tmp_path / "all"), {}, annotation=Elsewhere(2.0)).train()
+    with caplog.at_level(logging.WARNING):
+        build(str(tmp_path / "half"), {}, annotation=Elsewhere(0.5)).train()
+        build(str(tmp_path / "few"), {}, annotation=Elsewhere(0.05)).train()
+    told = [record.getMessage() for record in caplog.records if "outside_labels" in record.getMessage()]
+    assert len(told) == 1 and "of 48 rows" in told[0] and "descriptions" in told[0]
+
+
+def test_rows_of_one_label_alone_are_told_about(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        one = [{"text": text} for label, text in TEXTS if label == "birds"] * 2
+        other = [{"text": f"There are {i} birds and {i} more come."} for i in range(20)]
+        birds = RuleAnnotation(TASK)
+        trainer = build(
+            str(tmp_path), {}, pool_dataset=one[:16] + other, annotation=birds, teacher=lambda m, p: "birds"
+        )
+        trainer.train()
+    assert "training rows have one label: birds" in caplog.text and "train_dataset" in caplog.text
 
 
 # ---------------------------------------------------------------- targets and losses
