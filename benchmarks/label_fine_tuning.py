@@ -31,6 +31,7 @@ WHOLE_PASSES = {"trec": 4, "csabstruct": 3}
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"selection": "random"},
     "random_balanced": {"selection": "random", "class_weights": "balanced"},
+    "random_soft": {"selection": "random", "soft_labels": True},
     "margin": {"selection": "margin", "random_share": 0.1},
     "ask_last": {"selection": "llkd_gate", "random_share": 0.1, "answer_gate": True},
     "ask_last_balanced": {
@@ -47,8 +48,9 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "llkd": {"selection": "random", "gate": "llkd"},
     "full_pool": {"selection": "random"},
+    "full_pool_balanced": {"selection": "random", "class_weights": "balanced"},
 }
-WHOLE_POOL = ("llkd", "full_pool")
+WHOLE_POOL = ("llkd", "full_pool", "full_pool_balanced")
 
 
 @dataclass
