@@ -1,5 +1,5 @@
 """
-Does it pay? Selections and annotations at equal teacher tokens, on six pools.
+Does it pay? Selections and annotations at equal teacher tokens, on five pools.
 
     OMP_NUM_THREADS=1 python benchmarks/elad.py --processes 2 --max_minutes 60
 

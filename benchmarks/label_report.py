@@ -89,6 +89,14 @@ class Table:
             lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")
         return lines
 
+    def times(self) -> list[str]:
+        """Wall-clock seconds of an arm up to its largest number of calls."""
+        lines = ["| arm | seconds |", "|---|---|"]
+        for arm in self.arms:
+            calls = max(calls for name, calls in self.by_cell if name == arm)
+            lines.append(f"| `{arm}` | {cell(self.values(arm, calls, 'seconds'), digits=1)} |")
+        return lines
+
     def gain(self, arm: str, base: str, seeds: Sequence[int]) -> float | None:
         """Mean over the budgets from 200 calls on of what an arm has over `base`; `None` where it was not run."""
         found = [self.difference(arm, calls, base, calls, seeds) for calls in self.budgets if calls >= 200]
@@ -148,6 +156,7 @@ def write_report(rows: list[Any], path: Path) -> None:
             lines += [*table.against("random", None), ""]
             lines += ["Macro-F1 less that of the full pool, paired by seed:", "", *table.against("full_pool", -1), ""]
             lines += [*table.shares(), ""]
+            lines += ["Wall-clock of one run, on a machine that did other things beside it:", "", *table.times(), ""]
         lines += [f"## One strategy for all sets, {regime}", "", *choice(tables)]
     path.write_text("\n".join(lines), encoding="utf-8")
     print(f"{path} is written.")
