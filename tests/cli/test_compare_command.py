@@ -317,3 +317,39 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(tmp_path):
     assert "Error" in (folder / "short" / "seed-3" / "log.txt").read_text()
     assert "can be trained on" in (folder / "hopeless" / "seed-3" / "log.txt").read_text()
     assert json.loads((folder / "short" / "seed-3" / "comparison.json").read_text())["finished"] is False
+
+
+@pytest.mark.slow
+def test_students_that_classify_are_compared_by_a_metric_of_theirs(tmp_path):
+    base = {
+        "dataset_name": "synthetic:support_messages",
+        "dataset_test_split": "eval",
+        "task": "classification",
+        "teacher_max_new_tokens": 8,
+        "pool_size": 40,
+        "eval_size": 12,
+        "num_rounds": 2,
+        "samples_per_round": 4,
+        "candidates_per_round": 8,
+        "num_train_epochs": 1,
+        "teacher_concurrency": 1,
+        "per_device_scoring_batch_size": 8,
+        "per_device_train_batch_size": 4,
+    }
+    arms = [
+        {"selection": ["random", "margin"], "annotation": "label"},
+        {"name": "random+soft", "selection": "random", "annotation": "label", "soft_labels": True},
+    ]
+    given = {"budgets": [500, 1000], "seeds": [3], "targets": [0.01], "metric": "macro_f1", "per_annotation": {}}
+    code, out, err = compare(write(tmp_path, "scripted:support_messages", base=base, arms=arms, **given))
+    assert code == 0 and "3 of 3 runs are finished" in out, err
+    points = points_of(tmp_path)
+    assert {point["arm"] for point in points} == {"random+label", "margin+label", "random+soft"}
+    for run in (tmp_path / "out" / "runs").glob("*/seed-3"):
+        measured = [json.loads(line)["eval_macro_f1"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found = [point["eval_macro_f1"] for point in points if point["arm"] == run.parent.name]
+        assert found == measured and len(found) == 3
+    # Soft labels are trained on otherwise and asked for alike: what the plain arm paid for is not paid again.
+    spent = {point["arm"]: point["teacher_tokens"] for point in points}
+    assert spent["random+soft"] == spent["random+label"] > 0
+    assert "macro_f1" in (tmp_path / "out" / "comparison.md").read_text().lower()
