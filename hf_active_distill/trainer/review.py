@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..annotation.label import OUTSIDE, WRONG
-from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements
+from ..evaluation import ConfusionTable, audit_teacher, confident_disagreements, fit_temperature
 from ..losses import starved_classes
 from ..records import Annotation, PoolRow
 from ..reports.labels import CONFUSION_FILE, DISAGREEMENTS_FILE, EVAL_CONFUSION_FILE, EVAL_DISAGREEMENTS_FILE
@@ -68,6 +68,7 @@ class LabelReview:
             **{f"labels/{name}": counts[name] for name in self._kind.task.labels},
             **self._kept_shares(record, counts),
             **audit.figures(),
+            "audit_teacher_temperature": self._temperature(),
         }
 
     def warn_of_collapse(self) -> None:
@@ -163,6 +164,24 @@ class LabelReview:
         found = confident_disagreements(task, annotations, probabilities, count=100)
         lines = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in found]
         disagreements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
+
+    def _temperature(self) -> float | None:
+        """
+        The temperature that makes the teacher's probabilities hold, by all rows drawn so far whose label is known.
+        `None` where they are too few, or several labels can hold.
+        """
+        kind, rows = self._kind, self._trainer.data.pool.rows
+        if kind.task.multi_label:
+            return None
+        given, right = [], []
+        for record in self._trainer.book.records.values():
+            drawn = set(record.random_ids)
+            for one in (_as_given(one) for one in record.annotations if one.row_id in drawn):
+                reference = rows[one.row_id].reference if one.row_id in rows else None
+                if reference is not None and one.status == "ok" and one.distribution is not None:
+                    given.append(kind.distribution_of(one))
+                    right.append(kind.task.label_index(reference))
+        return fit_temperature(given, right) if len(given) >= _ENOUGH else None
 
     def _kept_shares(self, record: RoundRecord, kept: Counter[str]) -> dict[str, float | None]:
         """Of each label, the share of the round's answers that is trained on, and with a gate of the rows it saw."""

@@ -49,6 +49,25 @@ def test_an_audit_counts_the_answers_that_a_reference_contradicts(tmp_path):
     assert last["audit_checked"] == 48 and last["audit_teacher_accuracy"] == pytest.approx(1 - wrong / 48)
 
 
+def test_the_audit_says_by_which_temperature_the_teacher_is_as_sure_as_it_is_right(tmp_path):
+    pool = [{"text": text, "label": label} for label, text in TEXTS]
+    args = {"verify_with_reference": True, "num_rounds": 2, "samples_per_round": 24, "random_share": 0.5}
+    trainer = build(str(tmp_path), {"args": {**args, "selection": "entropy"}}, pool_dataset=pool)
+    trainer.train()
+    _, first, second = figures(trainer)
+    assert first["audit_rows"] == second["audit_rows"] == 12 and first["audit_teacher_temperature"] is None
+    drawn = [i for record in trainer.book.records.values() for i in record.random_ids]
+    said = {one.row_id: one for one in trainer.book.annotations()}
+    # RuleAnnotation is right about every text, and never quite sure: by the definition, with the prior of the fit.
+    given = np.array([[said[i].distribution[name] for name in LABELS] for i in drawn])
+    right = [LABELS.index(said[i].label) for i in drawn]
+    grid = np.geomspace(0.05, 20, 4001)
+    powers = given[None] ** (1 / grid)[:, None, None]
+    logp = np.log(powers[:, range(24), right] / powers.sum(-1)).sum(1) - np.log(grid) ** 2 / 2
+    assert second["audit_teacher_temperature"] == pytest.approx(grid[logp.argmax()], rel=5e-3)
+    assert second["audit_teacher_temperature"] < 1
+
+
 def named(labeller):
     """Answers with the letter of a label."""
 
