@@ -196,6 +196,7 @@ class ActiveDistillationConfig(LabelArguments, TrainingArguments):
     > - `eval_on_start`: Defaults to `True`: the learning curve starts before the first teacher call.
     > - `hub_strategy`: Defaults to `"end"`, and nothing else is taken: a push uploads the student and its card only.
     > - `bf16`: Defaults to whatever the accelerator supports; off on a CPU.
+    > - `remove_unused_columns`: Defaults to `False`, and nothing else is taken: training rows are made here.
     """
 
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over all annotated rows in each round."})
