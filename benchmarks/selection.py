@@ -195,6 +195,8 @@ LINES = [
     Line("llkd_gate", (P,), ours("llkd_gate")),
     Line("class_balance of entropy", (P,), ours("class_balance", strategy="entropy")),
     Line("subsample of margin", (P,), ours("subsample", strategy="margin")),
+    Line("random_share of entropy", (P,), ours("random_share", strategy="entropy", share=0.1)),
+    Line("easy_to_hard of margin", (P,), ours("easy_to_hard", strategy="margin", rounds=4)),
     Line("expected_gradient_length", (P, E), ours("expected_gradient_length")),
     Line("badge", (P, E), ours("badge"), small_badge, active("Badge", model=True)),
     Line(
