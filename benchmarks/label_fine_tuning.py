@@ -33,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "random_balanced": {"selection": "random", "class_weights": "balanced"},
     "random_soft": {"selection": "random", "soft_labels": True},
     "margin": {"selection": "margin", "random_share": 0.1},
+    "llkd_gate": {"selection": "llkd_gate", "random_share": 0.1},
     "ask_last": {"selection": "llkd_gate", "random_share": 0.1, "answer_gate": True},
     "ask_last_balanced": {
         "selection": "llkd_gate",
