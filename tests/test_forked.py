@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from forked import ForkedScript, run_together
@@ -13,18 +16,31 @@ def script(tmp_path, text):
     return path
 
 
-def test_it_has_imported_what_the_scripts_need_and_has_its_own_environment(tmp_path, monkeypatch):
+def test_it_has_imported_what_the_scripts_need(tmp_path):
+    """In a process that starts the one to fork from: here another may have, for its own."""
+    wanted = "import sys\nprint({'torch', 'transformers.trainer', 'tiny_run', 'label_run'} <= set(sys.modules))\n"
+    code = (
+        "import pathlib, sys\nfrom forked import ForkedScript\n"
+        "if __name__ == '__main__': print(ForkedScript(pathlib.Path(sys.argv[1])).finish())\n"
+    )
+    starter = tmp_path / "starter.py"
+    starter.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{code}")
+    command = [sys.executable, str(starter), str(script(tmp_path, wanted))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.stdout == "(0, 'True\\n')\n", done.stderr
+
+
+def test_it_has_its_own_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SET_FOR_THIS_TEST", "yes")
     path = script(
         tmp_path,
-        "import os, sys\n"
-        "print({'torch', 'transformers.trainer', 'tiny_run'} <= set(sys.modules), sys.argv[1:], os.getpid())\n"
+        "import os, sys\nprint(sys.argv[1:], os.getpid())\n"
         "print(os.environ['SET_FOR_THIS_TEST'], os.environ.get('RANK'), os.environ['OTHER'])\n"
         "sys.exit(7)\n",
     )
     started = ForkedScript(path, "a", "b c", env={"OTHER": "too"})
     code, output = started.finish()
-    assert (code, output) == (7, f"True ['a', 'b c'] {started.pid}\nyes None too\n")
+    assert (code, output) == (7, f"['a', 'b c'] {started.pid}\nyes None too\n")
     assert started.pid != os.getpid()
 
 

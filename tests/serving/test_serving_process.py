@@ -43,6 +43,8 @@ def gone(url, seconds=15):
             call(f"{url}/health", timeout=5)
         except urllib.error.URLError:
             return True
+        except ConnectionError:
+            pass  # it ended in the middle of its answer
         time.sleep(0.02)
     return False
 
