@@ -29,7 +29,8 @@ from hf_active_distill.teachers import load_teacher
 
 COMPARISON = {
     "teacher_concurrency": 2,
-    "budgets": [600, 3000],
+    # Room for all: which of several dialogues a cap cuts off depends on when their answers come.
+    "budgets": [600, 6000],
     "seeds": [3, 4],
     "targets": [0.01, 2.0, "random+cot"],
     "base": {
@@ -125,7 +126,7 @@ def test_nothing_is_paid_twice_and_every_arm_books_what_it_would_have_cost_alone
     for point in last:
         run = folder / "out" / "runs" / point["arm"] / f"seed-{point['seed']}"
         with JournalReader(run / "journal.sqlite") as own:
-            assert own.spent("train")[0].total_tokens == point["teacher_tokens"] <= 3000
+            assert own.spent("train")[0].total_tokens == point["teacher_tokens"] <= 6000
 
 
 def test_points_hold_every_round_with_its_costs(whole):
@@ -352,4 +353,6 @@ def test_students_that_classify_are_compared_by_a_metric_of_theirs(tmp_path):
     # Soft labels are trained on otherwise and asked for alike: what the plain arm paid for is not paid again.
     spent = {point["arm"]: point["teacher_tokens"] for point in points}
     assert spent["random+soft"] == spent["random+label"] > 0
+    assert all(0 < tokens <= 1000 for tokens in spent.values())
+    assert {point["stop_reason"] for point in points} >= {"budget"}
     assert "macro_f1" in (tmp_path / "out" / "comparison.md").read_text().lower()
