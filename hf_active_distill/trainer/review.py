@@ -121,8 +121,9 @@ class LabelReview:
         self._review([(row, self._known(row)) for row in held], judge, EVAL_CONFUSION_FILE, EVAL_DISAGREEMENTS_FILE)
 
     def _known(self, row: PoolRow) -> Annotation:
-        prompt = self._kind.task.student_prompt(row)
-        return Annotation(row.row_id, "reference", "ok", prompt, answer=row.reference, label=row.reference)
+        task = self._kind.task
+        label = task.labels[task.label_index(row.reference or "")]  # as the task writes it, to be compared with
+        return Annotation(row.row_id, "reference", "ok", task.student_prompt(row), answer=label, label=label)
 
     def _review(self, examples: list[Example], judge: str, confusion: str, disagreements: str) -> None:
         trainer, kind = self._trainer, self._kind

@@ -502,6 +502,17 @@ def test_teacher_answers_for_the_evaluation(tmp_path):
     assert json.loads((tmp_path / "eval_confusion.json").read_text())["readers"] == ["teacher", "student"]
 
 
+def test_references_are_compared_as_the_task_writes_them(tmp_path):
+    shouted = [{**row, "label": row["label"].upper()} for row in EVAL]
+    for folder, rows in (("plain", EVAL), ("shouted", shouted)):
+        build(str(tmp_path / folder), {}, eval_dataset=rows).train()
+    counts = [json.loads((tmp_path / f / "eval_confusion.json").read_text())["counts"] for f in ("plain", "shouted")]
+    assert counts[0] == counts[1]
+    for folder in ("plain", "shouted"):
+        apart = (tmp_path / folder / "eval_disagreements.jsonl").read_text().splitlines()
+        assert len(apart) == 12 - np.trace(counts[0])
+
+
 def test_where_teacher_and_student_disagree(tmp_path):
     trainer = build(str(tmp_path), {})
     trainer.train()
