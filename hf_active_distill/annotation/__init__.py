@@ -13,6 +13,7 @@ from .views import (
     failure_counts,
     preference_rows,
     render_revision,
+    step_preference_rows,
     stepwise_rows,
     unpaired_preference_rows,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "read_verdict",
     "register_annotation",
     "render_revision",
+    "step_preference_rows",
     "stepwise_rows",
     "unpaired_preference_rows",
 ]

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..records import Annotation, Prompt
+from ..records import Annotation, Explanation, Prompt
+from ..tasks.answers import same_answer
 from ..tasks.base import as_messages
 from ..tasks.steps import one_line
 
@@ -34,8 +35,41 @@ def completion_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
 
 def preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
     """
-    Preference rows `{prompt, chosen, rejected}` of all revisions in which a step was rejected: the accepted steps in
-    the teacher's words, followed by the teacher's step or by the student's rejected one.
+    Preference rows `{prompt, chosen, rejected}`: the teacher's solution against the one that the student had written,
+    of all rows of which the teacher rejected a step or gave another answer.
+
+    Both are whole, since trainers put an end of sequence behind them; [`step_preference_rows`] are not.
+    """
+    rows = []
+    for annotation in annotations:
+        student = annotation.student
+        if annotation.status != "ok" or annotation.completion is None or student is None:
+            continue
+        if not student.text.strip() or not _is_rejected(annotation, student):
+            continue
+        # Whether there is reasoning before it is not what shall be learnt from a pair.
+        thinking = student.thinking if annotation.thinking else None
+        rows.append(
+            {
+                "prompt": annotation.prompt,
+                "chosen": _completion(annotation.prompt, annotation.completion, annotation.thinking),
+                "rejected": _completion(annotation.prompt, student.text, thinking),
+            }
+        )
+    return rows
+
+
+def _is_rejected(annotation: Annotation, student: Explanation) -> bool:
+    if annotation.first_rejected is not None:
+        return one_line(student.text) != one_line(annotation.completion or "")
+    return annotation.answer is not None and not same_answer(student.answer, annotation.answer)
+
+
+def step_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+    """
+    Preferences between steps `{prompt, chosen, rejected}`, of all revisions in which a step was rejected: the accepted
+    steps in the teacher's words, followed by the teacher's step or by the student's rejected one. Nothing follows that
+    step, so a trainer that puts an end of sequence behind each teaches the student to stop there.
     """
     rows = []
     for annotation in annotations:
@@ -58,8 +92,8 @@ def preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
 
 def unpaired_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
     """
-    Unpaired preference rows `{prompt, completion, label}`: what the teacher wrote is wanted (`True`), the way to the
-    student's first rejected step, as in [`preference_rows`], is not.
+    Unpaired preference rows `{prompt, completion, label}`: what the teacher wrote is wanted (`True`), what the student
+    had written is not where [`preference_rows`] reject it.
     """
     annotations = list(annotations)
     wanted = [{**row, "label": True} for row in completion_rows(annotations)]

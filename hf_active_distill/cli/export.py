@@ -8,7 +8,7 @@ from typing import Any
 
 
 # As in `hub.exports`, which is imported when it is used.
-FORMATS = ("prompt_completion", "preference", "unpaired_preference", "stepwise", "classification")
+FORMATS = ("prompt_completion", "preference", "step_preference", "unpaired_preference", "stepwise", "classification")
 
 
 def add_parser(subparsers: Any) -> None:

@@ -10,7 +10,13 @@ from typing import Any, TypeAlias
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 from huggingface_hub.errors import RevisionNotFoundError
 
-from ..annotation.views import completion_rows, preference_rows, stepwise_rows, unpaired_preference_rows
+from ..annotation.views import (
+    completion_rows,
+    preference_rows,
+    step_preference_rows,
+    stepwise_rows,
+    unpaired_preference_rows,
+)
 from ..errors import ConfigurationError, DataError, LineageError, LineageUnreachableError
 from ..records import Annotation
 from ..rounds import RoundStore
@@ -25,7 +31,8 @@ from .store import open_store
 _TEXT = Value("string")
 _VIEWS: dict[str, tuple[Callable[[Iterable[Annotation]], list[dict[str, Any]]], str]] = {
     "prompt_completion": (completion_rows, "no row was annotated"),
-    "preference": (preference_rows, "the teacher rejected no step"),
+    "preference": (preference_rows, "the teacher rejected nothing that the student had written"),
+    "step_preference": (step_preference_rows, "the teacher rejected no step"),
     "unpaired_preference": (unpaired_preference_rows, "no row was annotated"),
     "stepwise": (stepwise_rows, "the teacher judged no step, which only 'clear' and 'one_call' make it do"),
 }
@@ -49,6 +56,7 @@ def export_annotations(
     |---|---|---|
     | `"prompt_completion"` | `prompt`, `completion` | `SFTTrainer` |
     | `"preference"` | `prompt`, `chosen`, `rejected` | `DPOTrainer`, `RewardTrainer` |
+    | `"step_preference"` | `prompt`, `chosen`, `rejected` | losses of one's own on single steps |
     | `"unpaired_preference"` | `prompt`, `completion`, `label` | `KTOTrainer` |
     | `"stepwise"` | `prompt`, `completions`, `labels` | training of process reward models |
     | `"classification"` | `text` (and `text_pair`), `label` or `labels` | `transformers.Trainer` |

@@ -374,8 +374,8 @@ class ActiveDistillationTrainer(RoundHooks):
         The annotations so far in the format of another trainer: see [`~hub.exports.export_annotations`].
 
         Args:
-            format (`str`): `"prompt_completion"`, `"preference"`, `"unpaired_preference"`, `"stepwise"` or
-                `"classification"`.
+            format (`str`): `"prompt_completion"`, `"preference"`, `"step_preference"`, `"unpaired_preference"`,
+                `"stepwise"` or `"classification"`.
         """
         read = getattr(self.task, "texts", None)
         texts = {row.row_id: read(row) for row in self.data.pool.rows.values()} if read is not None else None

@@ -1,5 +1,7 @@
 """Training rows, preference rows, failure counts, the diff."""
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 from scripted_asks import ROW, annotate
@@ -10,6 +12,7 @@ from hf_active_distill.annotation import (
     failure_counts,
     preference_rows,
     render_revision,
+    step_preference_rows,
 )
 from hf_active_distill.records import PoolRow
 from hf_active_distill.teachers.base import TeacherReply
@@ -28,7 +31,7 @@ def test_plain_rows():
     assert completion_rows([revision(), failed]) == [
         {"prompt": ROW.prompt + "\n", "completion": "Three and four make 7.\n7 - 2 = 5\nThe answer is 5"}
     ]
-    assert preference_rows([revision(), failed]) == [
+    assert step_preference_rows([revision(), failed]) == [
         {
             "prompt": ROW.prompt + "\n",
             "chosen": "Three and four make 7.\n7 - 2 = 5",
@@ -42,7 +45,10 @@ def test_conversational_rows():
     (row,) = completion_rows([record])
     assert row["prompt"] == TURNS
     assert row["completion"] == [{"role": "assistant", "content": record.completion}]
-    (pair,) = preference_rows([record])
+    (whole,) = preference_rows([record])
+    assert whole["chosen"] == row["completion"]
+    assert whole["rejected"] == [{"role": "assistant", "content": record.student.text}]
+    (pair,) = step_preference_rows([record])
     assert pair["prompt"] == TURNS
     assert [turn[0]["role"] for turn in (pair["chosen"], pair["rejected"])] == ["assistant", "assistant"]
     assert pair["rejected"][0]["content"].endswith("7 - 2 = 4")
@@ -60,7 +66,48 @@ def test_thinking_goes_where_templates_look_for_it():
 def test_no_pair_without_a_rejected_step_or_a_difference():
     accepted = annotate("clear", "Yes\nStep: a 7", "Yes\nStep: b 5", "The answer is 5")[0]
     same = annotate("clear", "Yes\nStep: a 7", "No\n7 - 2 = 4\nThe answer is 5")[0]
-    assert completion_rows([accepted, same]) and preference_rows([accepted, same]) == []
+    assert completion_rows([accepted, same]) and step_preference_rows([accepted, same]) == []
+
+
+def test_pairs_are_whole_solutions_for_trainers_put_an_end_behind_them():
+    record = revision()
+    assert preference_rows([record]) == [
+        {"prompt": ROW.prompt + "\n", "chosen": record.completion, "rejected": record.student.text}
+    ]
+    assert record.student.text.endswith(record.student.answer) and record.completion.endswith("The answer is 5")
+
+
+@pytest.mark.parametrize(
+    ("answer", "pairs"), [("4", 1), (None, 1), ("5", 0), ("5.0", 0), ("$5", 0)], ids=lambda value: str(value)
+)
+def test_without_verdicts_another_answer_makes_a_pair(answer, pairs):
+    solved = annotate("cot", "Three and four make 7.\n7 - 2 = 5\nThe answer is 5")[0]
+    assert not solved.verdicts and solved.first_rejected is None
+    solved.student = replace(solved.student, answer=answer)
+    rows = preference_rows([solved])
+    assert len(rows) == pairs and all(row["chosen"] == solved.completion for row in rows)
+    assert step_preference_rows([solved]) == []
+
+
+def test_nothing_to_prefer():
+    same = annotate("clear", "Yes\nStep: a 7", "No\n7 - 2 = 4\nThe answer is 5")[0]
+    same.student = replace(same.student, text=same.completion)
+    silent, alone, failed = revision(), revision(), revision()
+    silent.student = replace(silent.student, text=" \n")
+    alone.student = None
+    failed.status = "failed"
+    without_answers = replace(revision(), first_rejected=None, answer=None)
+    assert preference_rows([same, silent, alone, failed, without_answers]) == []
+
+
+def test_reasoning_stands_before_both_of_a_pair_or_before_none():
+    replies = [TeacherReply(REPLIES[0], reasoning="hm"), REPLIES[1]]
+    for keep, start in ((True, "<think>\n"), (False, "")):
+        record = annotate("clear", *replies, settings=AnnotationSettings(keep_thinking=keep))[0]
+        record.student = replace(record.student, thinking="well")
+        (pair,) = preference_rows([record])
+        assert all(pair[side].startswith(start) for side in ("chosen", "rejected"))
+        assert ("<think>" in pair["chosen"]) == ("<think>" in pair["rejected"]) == keep
 
 
 def test_failures_are_counted_by_reason():

@@ -31,6 +31,7 @@ QUESTION = "How much is (2 + 3) * 2?"
 TURNS = [{"role": "system", "content": "Be short."}, {"role": "user", "content": QUESTION}]
 RECORDS = [revision("a", 0), failed("b", 0), revision("c", 1, first_rejected=None, verdicts=[])]
 TARGET = "2 + 3 = 5.\n5 * 2 = 10.\nThe answer is 10"
+WRITTEN = "2 + 3 = 5.\n5 * 2 = 11."
 PREFERRED, REJECTED = "2 + 3 = 5.\n5 * 2 = 10.", "2 + 3 = 5.\n5 * 2 = 11."
 
 
@@ -40,11 +41,13 @@ def rows(source, format, **options):
 
 def test_every_format_row_by_row():
     assert rows(RECORDS, "prompt_completion") == [{"prompt": QUESTION, "completion": TARGET}] * 2
-    assert rows(RECORDS, "preference") == [{"prompt": QUESTION, "chosen": PREFERRED, "rejected": REJECTED}]
+    assert rows(RECORDS, "preference") == [{"prompt": QUESTION, "chosen": TARGET, "rejected": WRITTEN}] * 2
+    assert rows(RECORDS, "step_preference") == [{"prompt": QUESTION, "chosen": PREFERRED, "rejected": REJECTED}]
     assert rows(RECORDS, "unpaired_preference") == [
         {"prompt": QUESTION, "completion": TARGET, "label": True},
         {"prompt": QUESTION, "completion": TARGET, "label": True},
-        {"prompt": QUESTION, "completion": REJECTED, "label": False},
+        {"prompt": QUESTION, "completion": WRITTEN, "label": False},
+        {"prompt": QUESTION, "completion": WRITTEN, "label": False},
     ]
     assert rows(RECORDS, "stepwise") == [
         {"prompt": QUESTION, "completions": ["2 + 3 = 5.", "5 * 2 = 11."], "labels": [True, False]}
@@ -57,7 +60,8 @@ def test_conversations_stay_conversations_and_one_makes_all_of_them():
     assert first["prompt"] == TURNS and second["prompt"] == [TURNS[1]]
     assert first["completion"] == second["completion"] == [{"role": "assistant", "content": TARGET}]
     (pair, _) = rows(mixed, "preference")
-    assert pair["rejected"] == [{"role": "assistant", "content": REJECTED}]
+    assert pair["rejected"] == [{"role": "assistant", "content": WRITTEN}]
+    assert rows(mixed, "step_preference")[0]["rejected"] == [{"role": "assistant", "content": REJECTED}]
     assert rows(mixed, "stepwise")[0]["prompt"] == f"Be short.\n\n{QUESTION}"
 
 
@@ -84,7 +88,9 @@ def test_classes_of_pairs_and_of_several_labels():
 
 def test_nothing_to_export_is_said():
     with pytest.raises(DataError, match="rejected no step"):
-        export_annotations([revision("a", 0, first_rejected=None)], "preference")
+        export_annotations([revision("a", 0, first_rejected=None)], "step_preference")
+    with pytest.raises(DataError, match="rejected nothing"):
+        export_annotations([revision("a", 0, student=None)], "preference")
     with pytest.raises(DataError, match="holds a label"):
         export_annotations(RECORDS, "classification")
     with pytest.raises(DataError, match="judged no step"):
@@ -154,7 +160,7 @@ def test_the_command_writes_what_load_dataset_reads(name, tmp_path, capsys):
     target = tmp_path / "target" / name
     words = ["export", str(tmp_path), "--format", "preference", "--output", str(target)]
     assert main(words) == 0
-    assert capsys.readouterr().out.startswith("1 rows written to ")
+    assert capsys.readouterr().out.startswith("2 rows written to ")
     kind = {".jsonl": "json", ".csv": "csv"}.get(target.suffix, "parquet")
     files = str(target / "*.parquet") if name == "folder" else str(target)
     read = load_dataset(kind, data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
@@ -187,10 +193,10 @@ def export_of(name, **options):
 
 def test_annotations_on_the_hub_by_the_name_of_the_student_and_a_tag(hub, hub_client):
     hub_client(push_annotations, annotations_to_dataset(RECORDS[:1]), "me/student-annotations")
-    assert hub_client(export_of, "me/student", revision="round-000") == rows(RECORDS, "preference")
-    assert hub_client(export_of, "me/student-annotations") == rows(RECORDS, "preference")
+    assert hub_client(export_of, "me/student", revision="round-000") == rows(RECORDS[:1], "preference")
+    assert hub_client(export_of, "me/student-annotations") == rows(RECORDS[:1], "preference")
     hub_client(push_elsewhere, annotations_to_dataset(RECORDS[:1]), "me/mine")
-    assert hub_client(export_of, "me/mine") == rows(RECORDS, "preference")
+    assert hub_client(export_of, "me/mine") == rows(RECORDS[:1], "preference")
     nobody = hub_client(export_of, "me/nobody")
     assert "DataError" in nobody.kinds and "me/nobody-annotations" in nobody.text and "hf auth login" in nobody.text
     unknown = hub_client(export_of, "me/student", revision="round-009")
