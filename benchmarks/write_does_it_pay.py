@@ -11,10 +11,12 @@ Points lie in `benchmarks/results/NAME.parquet`, one file a comparison of `bench
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +25,10 @@ PAGE = ROOT / "docs" / "does_it_pay.md"
 POOLS = ("skewed", "balanced", "gsm_symbolic", "leg_counting", "erring_teacher")
 COMPARED = ("random+cot", "egss+cot", "random+one_call", "egss+one_call", "random+clear", "egss+clear")
 # Where more selections than the two were run.
-SELECTED = ("skewed", "balanced", "leg_counting", "fresh_skewed", "fresh_balanced")
+SELECTED = ("skewed", "balanced", "leg_counting", "erring_teacher", "fresh_skewed", "fresh_balanced")
+# Where every selection was run with every annotation.
+CROSSED = ("skewed", "balanced")
+ANNOTATIONS = ("cot", "one_call", "clear")
 # Whose pictures show every arm.
 WHOLE = ("settings", "fresh_skewed", "fresh_balanced")
 NOT_MEASURED = "Not measured yet."
@@ -112,6 +117,60 @@ def write_selections() -> str:
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
+def write_crossed() -> str:
+    """Every selection with every annotation at the full budget, beside random rows with the same annotation."""
+    from hf_active_distill.reports.comparison import curves_of, show_interval, table
+    from hf_active_distill.reports.statistics import curve_at, mean_interval
+
+    rows = [["pool", "selection", *(f"{annotation}{what}" for annotation in ANNOTATIONS for what in ("", ", gain"))]]
+    for name in CROSSED:
+        loaded = load(name)
+        if loaded is None:
+            continue
+        points, question, summaries = loaded
+        ends = {
+            summary.arm: {
+                seed: float(curve_at(curve, [question.budgets[-1]])[0])
+                for seed, curve in curves_of(points, summary.arm, question.metric).items()
+            }
+            for summary in summaries
+        }
+        for selection in dict.fromkeys(arm.partition("+")[0] for arm in ends):
+            cells = []
+            for annotation in ANNOTATIONS:
+                found, reference = (ends.get(f"{one}+{annotation}", {}) for one in (selection, "random"))
+                both = [seed for seed in found if seed in reference and selection != "random"]
+                gains = [found[seed] - reference[seed] for seed in both]
+                cells.append(show_interval(mean_interval(list(found.values()))) if found else "")
+                cells.append(show_interval(mean_interval(gains), "+") if gains else "")
+            rows.append([name, selection, *cells])
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def write_preferences() -> str:
+    """Students trained on with what they had written as the rejected side of preferences."""
+    from hf_active_distill.reports.comparison import show_interval, table
+    from hf_active_distill.reports.statistics import mean_interval
+
+    path = RESULTS / "preferences.jsonl"
+    if not path.is_file():
+        return NOT_MEASURED
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for line in map(json.loads, path.read_text("utf-8").splitlines()):
+        if "accuracy" in line:
+            found.setdefault((line["arm"], line["way"]), {})[line["seed"]] = line
+    rows = [["arm", "then trained on", "seeds", "pairs", "accuracy", "against `sft`"]]
+    for (arm, way), by_seed in found.items():
+        control = found.get((arm, "anew-sft" if way.startswith("anew") else "sft"), {})
+        both = [seed for seed in by_seed if seed in control]
+        differences = [by_seed[seed]["accuracy"] - control[seed]["accuracy"] for seed in both]
+        against = "" if way.endswith("sft") and "+" not in way else show_interval(mean_interval(differences), "+")
+        pairs = sum(line["pairs"] for line in by_seed.values()) / len(by_seed)
+        accuracy = mean_interval([line["accuracy"] for line in by_seed.values()])
+        rows.append([arm, f"`{way}`", str(len(by_seed)), f"{pairs:.0f}", show_interval(accuracy), against])
+    return table(rows)
+
+
 def write_annotations() -> str:
     """What the ways to ask cost for a row, and what they bring at equal tokens and at equal rows."""
     import numpy as np
@@ -142,6 +201,8 @@ def fill(text: str, assets: Path) -> str:
     writers: dict[str, Callable[[], str]] = {
         "overview": write_overview,
         "selections": write_selections,
+        "crossed": write_crossed,
+        "preferences": write_preferences,
         "annotations": write_annotations,
     }
 
@@ -164,6 +225,8 @@ def collect() -> list[str]:
         if points.is_file():
             shutil.copyfile(points, RESULTS / f"{path.stem.removeprefix('elad_')}.parquet")
             found.append(path.stem)
+        for lines in points.parent.glob("*.jsonl"):  # of benchmarks/preferences.py
+            shutil.copyfile(lines, RESULTS / f"{path.stem.removeprefix('elad_')}.jsonl")
     return found
 
 

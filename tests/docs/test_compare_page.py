@@ -25,7 +25,7 @@ def test_the_page_shows_the_file_that_ships():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_comparison_that_ships_can_be_read(path):
     config = read_comparison(path)
-    assert config.runs() and config.reference in ("random+cot", "random+label")
+    assert config.runs() and config.reference in ("random+cot", "random+label", "egss+cot")
     assert config.output_dir.startswith("out/")
 
 

@@ -61,5 +61,5 @@ def test_every_block_of_the_page_has_a_comparison(script):
     page = (ROOT / "docs" / "does_it_pay.md").read_text(encoding="utf-8")
     names = {match[2] for match in script._BLOCK.finditer(page)}
     configs = {path.stem.removeprefix("elad_") for path in (ROOT / "benchmarks" / "configs").glob("elad_*.yaml")}
-    assert names == configs | {"overview", "selections", "annotations"}
-    assert set(script.POOLS) | {"fresh_balanced", "fresh_skewed", "settings"} == configs
+    assert names == configs | {"overview", "selections", "crossed", "annotations"}
+    assert set(script.POOLS) | {"fresh_balanced", "fresh_skewed", "preferences", "settings"} == configs
