@@ -60,8 +60,8 @@ def train_on(run: Any, way: str, rate: float, beta: float | None, epochs: int) -
     from datasets import disable_progress_bars
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from hf_active_distill import export_annotations
     from hf_active_distill.errors import DataError
-    from hf_active_distill.hub import export_annotations
     from hf_active_distill.synthetic import quickstart_student_path
 
     disable_progress_bars()
@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("--output", default="out/benchmarks/preferences/results.jsonl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--ways", nargs="+", default=["none", "sft", "whole", "whole+sft", "step"])
-    parser.add_argument("--learning_rates", type=float, nargs="+", default=[3e-5])
-    parser.add_argument("--betas", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-5])
+    parser.add_argument("--betas", type=float, nargs="+", default=[0.1])
     parser.add_argument("--epochs", type=int, default=3)
     measure(parser.parse_args())
 
