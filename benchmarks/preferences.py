@@ -35,7 +35,7 @@ def measure(args: argparse.Namespace) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     lines = results.read_text("utf-8").splitlines() if results.is_file() else []
     done = [{key: line[key] for key in KEYS} for line in map(json.loads, lines)]
-    runs = [run for run in read_comparison(CONFIG).runs() if run.seed in args.seeds]
+    runs = [run for run in read_comparison(CONFIG).runs() if run.seed in args.seeds and run.arm in args.arms]
     for run, way, rate in itertools.product(runs, args.ways, args.learning_rates):
         for beta in args.betas if losses_of(way) else (None,):
             key = dict(zip(KEYS, (run.arm, run.seed, way, rate, beta, args.epochs), strict=True))
@@ -128,6 +128,7 @@ def accuracy_of(student: Any, tokenizer: Any, run: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="out/benchmarks/preferences/results.jsonl")
+    parser.add_argument("--arms", nargs="+", default=["egss+cot", "egss+one_call"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--ways", nargs="+", default=["none", "sft", "whole", "whole+sft", "step"])
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-5])
