@@ -24,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "benchmarks" / "configs" / "elad_preferences.yaml"
+WAYS = ("none", "sft", "whole", "whole+sft", "step", "step+sft", "anew-sft", "anew-whole", "anew-whole+sft")
 # Identify a measurement.
 KEYS = ("arm", "seed", "way", "learning_rate", "beta", "epochs")
 
@@ -71,8 +72,10 @@ def train_on(run: Any, way: str, rate: float, beta: float | None, epochs: int) -
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     try:
         pairs = export_annotations(run.folder, "step_preference" if "step" in way else "preference")
-    except DataError:  # whole solutions were asked for: no step was judged
-        return {"pairs": 0}
+    except DataError:
+        if "step" in way:  # the teacher judges none where it is asked for whole solutions
+            return {"pairs": 0}
+        raise
     with tempfile.TemporaryDirectory() as folder:
         options = {
             "output_dir": folder,
@@ -130,7 +133,7 @@ def main() -> None:
     parser.add_argument("--output", default="out/benchmarks/preferences/results.jsonl")
     parser.add_argument("--arms", nargs="+", default=["egss+cot", "egss+one_call"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
-    parser.add_argument("--ways", nargs="+", default=["none", "sft", "whole", "whole+sft", "step"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "sft", "whole", "whole+sft", "step"])
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-5])
     parser.add_argument("--betas", type=float, nargs="+", default=[0.1])
     parser.add_argument("--epochs", type=int, default=3)

@@ -139,8 +139,8 @@ def write_crossed() -> str:
             cells = []
             for annotation in ANNOTATIONS:
                 found, reference = (ends.get(f"{one}+{annotation}", {}) for one in (selection, "random"))
-                both = [seed for seed in found if seed in reference and selection != "random"]
-                gains = [found[seed] - reference[seed] for seed in both]
+                others = reference if selection != "random" else {}
+                gains = [end - others[seed] for seed, end in found.items() if seed in others]
                 cells.append(show_interval(mean_interval(list(found.values()))) if found else "")
                 cells.append(show_interval(mean_interval(gains), "+") if gains else "")
             rows.append([name, selection, *cells])
@@ -155,19 +155,24 @@ def write_preferences() -> str:
     path = RESULTS / "preferences.jsonl"
     if not path.is_file():
         return NOT_MEASURED
-    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    pairs: dict[str, list[int]] = {}
     for line in map(json.loads, path.read_text("utf-8").splitlines()):
         if "accuracy" in line:
-            found.setdefault((line["arm"], line["way"]), {})[line["seed"]] = line
-    rows = [["arm", "then trained on", "seeds", "pairs", "accuracy", "against `sft`"]]
-    for (arm, way), by_seed in found.items():
-        control = found.get((arm, "anew-sft" if way.startswith("anew") else "sft"), {})
-        both = [seed for seed in by_seed if seed in control]
-        differences = [by_seed[seed]["accuracy"] - control[seed]["accuracy"] for seed in both]
-        against = "" if way.endswith("sft") and "+" not in way else show_interval(mean_interval(differences), "+")
-        pairs = sum(line["pairs"] for line in by_seed.values()) / len(by_seed)
-        accuracy = mean_interval([line["accuracy"] for line in by_seed.values()])
-        rows.append([arm, f"`{way}`", str(len(by_seed)), f"{pairs:.0f}", show_interval(accuracy), against])
+            way, seed = tuple(line[key] for key in ("arm", "learning_rate", "way", "beta")), line["seed"]
+            if seed in found.setdefault(way, {}):
+                raise ValueError(f"{path} has {way} with seed {seed} twice.")
+            found[way][seed] = line["accuracy"]
+            pairs.setdefault(line["arm"], []).append(line["pairs"])
+    rows = [["arm", "pairs", "then trained on", "rate", "beta", "seeds", "accuracy", "against `sft`"]]
+    for (arm, rate, way, beta), by_seed in sorted(found.items(), key=lambda item: item[0][:2]):
+        control = found.get((arm, rate, "sft", None), {}) if way != "sft" else {}
+        differences = [accuracy - control[seed] for seed, accuracy in by_seed.items() if seed in control]
+        mean = sum(pairs[arm]) / len(pairs[arm])
+        settings = [f"{mean:.0f}", f"`{way}`", f"{rate:g}", "" if beta is None else str(beta)]
+        measured = show_interval(mean_interval(list(by_seed.values())))
+        against = show_interval(mean_interval(differences), "+") if differences else ""
+        rows.append([arm, *settings, str(len(by_seed)), measured, against])
     return table(rows)
 
 
@@ -220,13 +225,15 @@ def collect() -> list[str]:
 
     found = []
     RESULTS.mkdir(exist_ok=True)
-    for path in sorted((ROOT / "benchmarks" / "configs").glob("elad_*.yaml")):
-        points = read_comparison(path).folder / "points.parquet"
+    for name in (*POOLS, *WHOLE):
+        points = read_comparison(ROOT / "benchmarks" / "configs" / f"elad_{name}.yaml").folder / "points.parquet"
         if points.is_file():
-            shutil.copyfile(points, RESULTS / f"{path.stem.removeprefix('elad_')}.parquet")
-            found.append(path.stem)
-        for lines in points.parent.glob("*.jsonl"):  # of benchmarks/preferences.py
-            shutil.copyfile(lines, RESULTS / f"{path.stem.removeprefix('elad_')}.jsonl")
+            shutil.copyfile(points, RESULTS / f"{name}.parquet")
+            found.append(name)
+    measured = ROOT / "out" / "benchmarks" / "preferences" / "results.jsonl"  # of benchmarks/preferences.py
+    if measured.is_file():
+        shutil.copyfile(measured, RESULTS / "preferences.jsonl")
+        found.append("preferences")
     return found
 
 

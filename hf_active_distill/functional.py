@@ -60,7 +60,7 @@ def score(
 
     Returns:
         [`~datasets.Dataset`]: The rows in their order, duplicates left out, with `row_id`, `explanation`, `steps`,
-        `answer` and `score` (higher: ask sooner).
+        `answer`, `finish_reason` (`"length"` where it was cut off) and `score` (higher: ask sooner).
     """
     from .selection import as_strategy, choose
     from .selection.base import SelectionContext
@@ -86,6 +86,7 @@ def score(
                 "explanation": candidate.explanation.text,
                 "steps": candidate.explanation.steps,
                 "answer": candidate.explanation.answer,
+                "finish_reason": candidate.explanation.finish_reason,
                 "score": scores[candidate.row_id],
             }
             for candidate in candidates
@@ -213,7 +214,8 @@ def _explanation(row: PoolRow, example: Mapping[str, Any], task: Task) -> Explan
     if not isinstance(text, str):
         return None
     steps = [span.text for span in task.split_steps(text)]
-    return Explanation(row_id=row.row_id, text=text, steps=steps, answer=task.read_answer(text))
+    finish_reason = example.get("finish_reason") or "stop"
+    return Explanation(row.row_id, text, steps, task.read_answer(text), finish_reason)
 
 
 def _student(model, processing_class, task, max_new_tokens, batch_size, seed, chat_template_kwargs):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Annotation, Explanation, Prompt
 from ..tasks.answers import same_answer
@@ -16,6 +16,8 @@ from ..tasks.steps import one_line
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
+
+AnswersEqual: TypeAlias = Callable[[str | None, str | None], bool]
 
 
 def completion_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
@@ -33,36 +35,45 @@ def completion_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
     return rows
 
 
-def preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+def preference_rows(
+    annotations: Iterable[Annotation], answers_equal: AnswersEqual = same_answer
+) -> list[dict[str, Any]]:
     """
     Preference rows `{prompt, chosen, rejected}`: the teacher's solution against the one that the student had written,
     of all rows of which the teacher rejected a step or gave another answer.
 
-    Both are whole, since trainers put an end of sequence behind them; [`step_preference_rows`] are not.
+    Both are whole, since trainers put an end of sequence behind them; [`step_preference_rows`] are not. What was cut
+    off by a limit of length is left out, and so are labels of a student that does not write them.
+
+    Args:
+        annotations (`Iterable[Annotation]`): Those that failed are left out.
+        answers_equal (`Callable[[str | None, str | None], bool]`, *optional*):
+            `Task.answers_equal`; by default numbers are compared by value, text without regard to case.
     """
     rows = []
     for annotation in annotations:
         student = annotation.student
         if annotation.status != "ok" or annotation.completion is None or student is None:
             continue
-        if not student.text.strip() or not _is_rejected(annotation, student):
+        if not _is_whole(annotation, student) or not _is_rejected(annotation, student, answers_equal):
             continue
         # Whether there is reasoning before it is not what shall be learnt from a pair.
-        thinking = student.thinking if annotation.thinking else None
-        rows.append(
-            {
-                "prompt": annotation.prompt,
-                "chosen": _completion(annotation.prompt, annotation.completion, annotation.thinking),
-                "rejected": _completion(annotation.prompt, student.text, thinking),
-            }
-        )
+        thinks = bool(annotation.thinking and student.thinking)
+        chosen = _completion(annotation.prompt, annotation.completion, annotation.thinking if thinks else None)
+        rejected = _completion(annotation.prompt, student.text, student.thinking if thinks else None)
+        rows.append({"prompt": annotation.prompt, "chosen": chosen, "rejected": rejected})
     return rows
 
 
-def _is_rejected(annotation: Annotation, student: Explanation) -> bool:
+def _is_whole(annotation: Annotation, student: Explanation) -> bool:
+    is_head = (annotation.label is not None or annotation.labels is not None) and student.num_tokens == 0
+    return bool(student.text.strip()) and student.finish_reason != "length" and not is_head
+
+
+def _is_rejected(annotation: Annotation, student: Explanation, answers_equal: AnswersEqual) -> bool:
     if annotation.first_rejected is not None:
         return one_line(student.text) != one_line(annotation.completion or "")
-    return annotation.answer is not None and not same_answer(student.answer, annotation.answer)
+    return annotation.answer is not None and not answers_equal(student.answer, annotation.answer)
 
 
 def step_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
@@ -90,14 +101,20 @@ def step_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, An
     return rows
 
 
-def unpaired_preference_rows(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+def unpaired_preference_rows(
+    annotations: Iterable[Annotation], answers_equal: AnswersEqual = same_answer
+) -> list[dict[str, Any]]:
     """
     Unpaired preference rows `{prompt, completion, label}`: what the teacher wrote is wanted (`True`), what the student
     had written is not where [`preference_rows`] reject it.
+
+    Args:
+        annotations (`Iterable[Annotation]`): Those that failed are left out.
+        answers_equal (`Callable[[str | None, str | None], bool]`, *optional*): As for [`preference_rows`].
     """
     annotations = list(annotations)
     wanted = [{**row, "label": True} for row in completion_rows(annotations)]
-    pairs = preference_rows(annotations)
+    pairs = preference_rows(annotations, answers_equal)
     unwanted = [{"prompt": pair["prompt"], "completion": pair["rejected"], "label": False} for pair in pairs]
     return wanted + unwanted
 

@@ -21,22 +21,27 @@ from ..errors import ConfigurationError, DataError, LineageError, LineageUnreach
 from ..records import Annotation
 from ..rounds import RoundStore
 from ..tables import annotation_from_row
-from ..tasks import as_messages
+from ..tasks import Task, as_messages
 from .hub_store import HubStore
-from .label_texts import settings_of, texts_of
+from .label_texts import settings_of, task_of, texts_of
 from .layout import ANNOTATIONS, STUDENT
 from .store import open_store
 
 
 _TEXT = Value("string")
-_VIEWS: dict[str, tuple[Callable[[Iterable[Annotation]], list[dict[str, Any]]], str]] = {
+_VIEWS: dict[str, tuple[Callable[..., list[dict[str, Any]]], str]] = {
     "prompt_completion": (completion_rows, "no row was annotated"),
-    "preference": (preference_rows, "the teacher rejected nothing that the student had written"),
+    "preference": (
+        preference_rows,
+        "no solution of a student was rejected (with 'cot', only some selections let the student explain)",
+    ),
     "step_preference": (step_preference_rows, "the teacher rejected no step"),
     "unpaired_preference": (unpaired_preference_rows, "no row was annotated"),
     "stepwise": (stepwise_rows, "the teacher judged no step, which only 'clear' and 'one_call' make it do"),
 }
 FORMATS = (*_VIEWS, "classification")
+# Where it matters which answers are equal.
+_COMPARED = ("preference", "unpaired_preference")
 _WRITERS = {".parquet": "to_parquet", ".jsonl": "to_json", ".csv": "to_csv"}
 
 AnnotationSource: TypeAlias = str | Path | Dataset | Iterable[Annotation]
@@ -48,6 +53,7 @@ def export_annotations(
     *,
     revision: str | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    task: Task | None = None,
 ) -> Dataset:
     """
     Annotations in the format of another trainer. Failed ones are left out.
@@ -56,7 +62,7 @@ def export_annotations(
     |---|---|---|
     | `"prompt_completion"` | `prompt`, `completion` | `SFTTrainer` |
     | `"preference"` | `prompt`, `chosen`, `rejected` | `DPOTrainer`, `RewardTrainer` |
-    | `"step_preference"` | `prompt`, `chosen`, `rejected` | losses of one's own on single steps |
+    | `"step_preference"` | `prompt`, `chosen`, `rejected` | your own step-level losses |
     | `"unpaired_preference"` | `prompt`, `completion`, `label` | `KTOTrainer` |
     | `"stepwise"` | `prompt`, `completions`, `labels` | training of process reward models |
     | `"classification"` | `text` (and `text_pair`), `label` or `labels` | `transformers.Trainer` |
@@ -71,6 +77,9 @@ def export_annotations(
         texts (`Mapping[str, Sequence[str]]`, *optional*):
             Text, or pair of texts, by `row_id`, for `"classification"`. Unless given, those that the task of the run
             was shown, or the last turn of the prompt where the source does not say which task that was.
+        task ([`~tasks.Task`], *optional*):
+            Tells which answers are equal, for preferences. Unless given, the run's; where the source does not say
+            which that was, numbers are compared by value and text without regard to case.
 
     Returns:
         `Dataset`: Texts where every prompt is text, conversations otherwise.
@@ -87,7 +96,12 @@ def export_annotations(
             texts = texts_of(annotations, settings_of(source, revision))
         return _classification(annotations, texts or {})
     view, why = _VIEWS[format]
-    rows = view(annotations)
+    options: dict[str, Any] = {}
+    if format in _COMPARED:
+        if task is None and isinstance(source, str | Path):
+            task = task_of(settings_of(source, revision))
+        options = {} if task is None else {"answers_equal": task.answers_equal}
+    rows = view(annotations, **options)
     if not rows:
         raise DataError(f"Nothing can be exported as {format!r}: {why}.")
     return Dataset.from_list(rows)

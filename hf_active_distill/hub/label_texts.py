@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigurationError, LineageError
 from ..records import Annotation, PoolRow, Prompt
 from ..rounds import RoundStore
-from ..tasks import as_messages, get_task
+from ..tasks import Task, as_messages, get_task
 from ..tasks.classification import ClassificationTask
 from .layout import ANNOTATIONS, STUDENT
 from .store import open_store
@@ -33,15 +33,20 @@ def settings_of(source: str | Path, revision: str | None) -> dict[str, Any]:
     return {} if info is None else dict(info.get("settings", {}))
 
 
+def task_of(settings: Mapping[str, Any]) -> Task | None:
+    """The task of a run by its settings, `None` where they name none that is known here."""
+    try:
+        return get_task(settings["task"], **(settings.get("task_kwargs") or {}))
+    except (KeyError, ConfigurationError):  # a task object of somebody's own
+        return None
+
+
 def texts_of(annotations: Iterable[Annotation], settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """
     The text or pair of texts by row, as the task of a run reads them. Rows whose prompt the task did not write, and
     all rows where the settings name no task that labels, are left out.
     """
-    try:
-        task = get_task(settings["task"], **(settings.get("task_kwargs") or {}))
-    except (KeyError, ConfigurationError):  # a task object of somebody's own
-        return {}
+    task = task_of(settings)
     if not isinstance(task, ClassificationTask):
         return {}
     found = {annotation.row_id: _texts(task, annotation.prompt) for annotation in annotations}

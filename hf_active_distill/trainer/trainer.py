@@ -379,7 +379,7 @@ class ActiveDistillationTrainer(RoundHooks):
         """
         read = getattr(self.task, "texts", None)
         texts = {row.row_id: read(row) for row in self.data.pool.rows.values()} if read is not None else None
-        return export_annotations(self.book.annotations(), format, texts=texts)
+        return export_annotations(self.book.annotations(), format, texts=texts, task=self.task)
 
     def push_to_hub(  # type: ignore[override]
         self,

@@ -13,8 +13,9 @@ from hf_active_distill.annotation import (
     preference_rows,
     render_revision,
     step_preference_rows,
+    unpaired_preference_rows,
 )
-from hf_active_distill.records import PoolRow
+from hf_active_distill.records import Annotation, Explanation, PoolRow
 from hf_active_distill.teachers.base import TeacherReply
 
 
@@ -100,14 +101,37 @@ def test_nothing_to_prefer():
     assert preference_rows([same, silent, alone, failed, without_answers]) == []
 
 
-def test_reasoning_stands_before_both_of_a_pair_or_before_none():
+@pytest.mark.parametrize("own", ["well", None])
+@pytest.mark.parametrize("keep", [True, False])
+def test_reasoning_stands_before_both_of_a_pair_or_before_none(keep, own):
     replies = [TeacherReply(REPLIES[0], reasoning="hm"), REPLIES[1]]
-    for keep, start in ((True, "<think>\n"), (False, "")):
-        record = annotate("clear", *replies, settings=AnnotationSettings(keep_thinking=keep))[0]
-        record.student = replace(record.student, thinking="well")
-        (pair,) = preference_rows([record])
-        assert all(pair[side].startswith(start) for side in ("chosen", "rejected"))
-        assert ("<think>" in pair["chosen"]) == ("<think>" in pair["rejected"]) == keep
+    record = annotate("clear", *replies, settings=AnnotationSettings(keep_thinking=keep))[0]
+    record.student = replace(record.student, thinking=own)
+    (pair,) = preference_rows([record])
+    both = bool(keep and own)
+    assert pair["chosen"].startswith("<think>\nhm") == pair["rejected"].startswith("<think>\nwell") == both
+    assert ("<think>" in pair["chosen"]) == ("<think>" in pair["rejected"]) == both
+
+
+def test_what_was_cut_off_is_no_whole_solution():
+    record = revision()
+    record.student = replace(record.student, finish_reason="length")
+    assert preference_rows([record]) == [] and len(step_preference_rows([record])) == 1
+
+
+def test_the_task_may_say_which_answers_are_equal():
+    solved = annotate("cot", "Three and four make 7.\n7 - 2 = 5\nThe answer is 5")[0]
+    solved.student = replace(solved.student, answer="five")
+    assert len(preference_rows([solved])) == 1
+    assert preference_rows([solved], lambda first, second: {first, second} == {"five", "5"}) == []
+    assert [row["label"] for row in unpaired_preference_rows([solved], lambda *_: False)] == [True, False]
+
+
+@pytest.mark.parametrize(("num_tokens", "pairs"), [(0, 0), (3, 1)])
+def test_a_label_makes_a_pair_where_the_student_wrote_its_own(num_tokens, pairs):
+    student = Explanation("r1", "Label: good", [], "good", num_tokens=num_tokens)
+    record = Annotation("r1", "label", "ok", "?", answer="bad", completion="Label: bad", label="bad", student=student)
+    assert len(preference_rows([record])) == pairs
 
 
 def test_failures_are_counted_by_reason():

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from hf_active_distill import export_annotations
-from hf_active_distill.annotation import preference_rows, unpaired_preference_rows
+from hf_active_distill.annotation import preference_rows, step_preference_rows, unpaired_preference_rows
 from hf_active_distill.cli.export import FORMATS as COMMAND_FORMATS
 from hf_active_distill.cli.main import main
 from hf_active_distill.errors import EXIT_CONFIGURATION, ConfigurationError, DataError
 from hf_active_distill.hub import open_store
 from hf_active_distill.hub.exports import FORMATS, read_annotations, write_export
 from hf_active_distill.hub.layout import ANNOTATIONS, STUDENT, Changes
-from hf_active_distill.records import StepVerdict
+from hf_active_distill.records import Explanation, StepVerdict
 from hf_active_distill.rounds import RoundRecord, RoundStore
 from hf_active_distill.tables import annotations_to_dataset
+from hf_active_distill.tasks import get_task
 
 
 QUESTION = "How much is (2 + 3) * 2?"
@@ -89,7 +90,7 @@ def test_classes_of_pairs_and_of_several_labels():
 def test_nothing_to_export_is_said():
     with pytest.raises(DataError, match="rejected no step"):
         export_annotations([revision("a", 0, first_rejected=None)], "step_preference")
-    with pytest.raises(DataError, match="rejected nothing"):
+    with pytest.raises(DataError, match="no solution of a student was rejected"):
         export_annotations([revision("a", 0, student=None)], "preference")
     with pytest.raises(DataError, match="holds a label"):
         export_annotations(RECORDS, "classification")
@@ -143,15 +144,41 @@ def test_conversations_and_labels_come_back_from_a_table():
     assert read_annotations(annotations_to_dataset(records)) == alike
 
 
-@given(st.lists(st.tuples(st.text(), st.text(), st.sampled_from([True, False, None])), min_size=1, max_size=4))
-def test_pairs_and_unwanted_rows_belong_together(steps):
+@given(
+    st.lists(st.tuples(st.text(), st.text(), st.sampled_from([True, False, None])), min_size=1, max_size=4),
+    st.text(),
+    st.sampled_from(["10", "11", None]),
+    st.sampled_from(["stop", "length"]),
+)
+def test_pairs_and_unwanted_rows_belong_together(steps, text, answer, finish_reason):
     at = next((index for index, step in enumerate(steps) if step[2] is False), None)
     verdicts = [StepVerdict(index, mine, accepted, theirs) for index, (mine, theirs, accepted) in enumerate(steps)]
-    record = revision("a", 0, steps=[theirs for _, theirs, _ in steps], verdicts=verdicts, first_rejected=at)
-    unpaired = unpaired_preference_rows([record])
-    assert unpaired[0] == {"prompt": QUESTION, "completion": TARGET, "label": True}
-    assert [row["completion"] for row in unpaired[1:]] == [pair["rejected"] for pair in preference_rows([record])]
-    assert not any(row["label"] for row in unpaired[1:])
+    student = Explanation("a", text, [mine for mine, _, _ in steps], answer, finish_reason)
+    changes = {"steps": [theirs for _, theirs, _ in steps], "verdicts": verdicts, "first_rejected": at}
+    record = revision("a", 0, student=student, **changes)
+    wanted, *unwanted = unpaired_preference_rows([record])
+    assert wanted == {"prompt": QUESTION, "completion": TARGET, "label": True}
+    is_pair = finish_reason == "stop" and text.strip() and (at is not None or answer != "10")
+    assert preference_rows([record]) == [{"prompt": QUESTION, "chosen": TARGET, "rejected": text}] * bool(is_pair)
+    assert unwanted == [{"prompt": QUESTION, "completion": text, "label": False}] * bool(is_pair)
+    (pair,) = step_preference_rows([record]) or (None,)
+    if pair is not None:
+        assert at is not None and pair["chosen"].split("\n")[:at] == pair["rejected"].split("\n")[:at]
+
+
+def test_the_task_of_a_run_says_which_answers_are_equal(tmp_path):
+    record = revision("a", 0, first_rejected=None, verdicts=[], answer="17")
+    record.student.answer = "17.0"
+    labels = {"labels": ["17", "17.0"]}
+    runs = {"numbers": {"task": "reasoning"}, "labels": {"task": "classification", "task_kwargs": labels}}
+    for name, settings in runs.items():
+        store = RoundStore(tmp_path / name)
+        store.begin(settings, resuming=False, overwrite=False)
+        store.write(RoundRecord(0, annotations=[record]))
+    with pytest.raises(DataError, match="no solution of a student was rejected"):
+        export_annotations(tmp_path / "numbers", "preference")
+    assert len(export_annotations(tmp_path / "labels", "preference")) == 1
+    assert len(export_annotations([record], "preference", task=get_task("classification", **labels))) == 1
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "deep/out.jsonl", "out.csv", "folder"])
