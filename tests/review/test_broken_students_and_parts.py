@@ -7,7 +7,7 @@ from counting_teacher import rule
 from helpers_models import tiny_model, tiny_tokenizer
 from tiny_run import POOL, build
 
-from hf_active_distill import annotate, score, select
+from hf_active_distill import annotate, export_annotations, score, select
 from hf_active_distill.errors import ConfigurationError, DataError
 
 
@@ -35,6 +35,17 @@ def test_duplicates_are_scored_once_and_said(caplog):
     assert "2 of 5 pool rows are duplicates" in caplog.text
     twice = annotate(POOL[:1] * 2, lambda messages, params: rule(messages), annotation="cot")
     assert twice["status"] == ["ok", "ok"]
+
+
+def test_an_explanation_that_was_cut_off_stays_so_between_the_parts():
+    scored = score(tiny_model(), POOL[:2], processing_class=tiny_tokenizer(), max_new_tokens=4)
+    assert scored["finish_reason"] == ["length", "length"]
+    asked = annotate(scored, lambda messages, params: rule(messages), annotation="cot")
+    assert [student["finish_reason"] for student in asked["student"]] == ["length", "length"]
+    with pytest.raises(DataError, match="no solution of a student was rejected"):
+        export_annotations(asked, "preference")
+    whole = annotate(scored.remove_columns("finish_reason"), lambda messages, params: rule(messages), annotation="cot")
+    assert len(export_annotations(whole, "preference")) == 2
 
 
 def test_rows_without_a_score():
