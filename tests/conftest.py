@@ -29,9 +29,12 @@ def _settings_of_one_test():
 
 
 @pytest.fixture(autouse=True)
-def _strategies_of_one_test(monkeypatch):
-    """What a test registers ends with it: the next one asks for every strategy by name."""
+def _names_of_one_test(monkeypatch):
+    """What a test registers ends with it: the next one asks for everything by name."""
     # Imported here, for the settings above come before any library.
-    from hf_active_distill.selection import registry
+    from hf_active_distill.annotation import registry as annotations
+    from hf_active_distill.selection import registry as strategies
+    from hf_active_distill.tasks import registry as tasks
 
-    monkeypatch.setattr(registry, "_STRATEGIES", dict(registry._STRATEGIES))
+    for module, names in ((annotations, "_METHODS"), (strategies, "_STRATEGIES"), (tasks, "_TASKS")):
+        monkeypatch.setattr(module, names, dict(getattr(module, names)))
